@@ -1,0 +1,13 @@
+//! Lets this package's tests find libtorch without LD_LIBRARY_PATH.
+
+use std::path::PathBuf;
+
+fn main() {
+    // torch-sys tells where it found libtorch. The file may be a link into a Python environment, and the
+    // libraries look for their own neighbours beside the real file.
+    let lib = PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a dependency"));
+    let real = lib.join("libtorch_cpu.so").canonicalize().ok();
+    let dir = real.as_deref().and_then(std::path::Path::parent).unwrap_or(&lib);
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", dir.display());
+    println!("cargo:rerun-if-changed=build.rs");
+}

@@ -1,0 +1,112 @@
+use tch::{Kind, Tensor};
+
+use super::attention::AttentionBlock;
+use super::cache::FeatureCache;
+use super::causal_conv::{CausalConv3d, Pointwise};
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// L2 normalisation over the channels, times √C and a learned gain (`WanRMS_norm`).
+pub(super) struct ChannelNorm {
+    gamma: Tensor,
+    dim: i64,
+}
+
+impl ChannelNorm {
+    /// `gamma` is stored as `[dim, 1, 1, 1]` in blocks over video, `[dim, 1, 1]` in attention over frames.
+    pub(super) fn new(weights: &Weights, dim: i64, trailing_ones: usize) -> Result<Self> {
+        let mut shape = vec![dim];
+        shape.resize(1 + trailing_ones, 1);
+        Ok(Self { gamma: weights.get("gamma", &shape)?.view([dim]), dim })
+    }
+
+    /// `[B, C, T, H, W]` → the same shape.
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_channels_last(&x.permute([0, 2, 3, 4, 1])).permute([0, 4, 1, 2, 3])
+    }
+
+    /// `[…, C]` → the same shape. x/‖x‖·√C is x over its root mean square, for which there is a fused
+    /// kernel; the reference's floor of 1e-12 under the norm becomes an epsilon under the mean square.
+    pub(super) fn forward_channels_last(&self, x: &Tensor) -> Tensor {
+        let eps = 1e-24 / self.dim as f64;
+        match x.kind() {
+            Kind::Float => x.rms_norm([self.dim], Some(&self.gamma), eps),
+            kind => {
+                let normed = x.to_kind(Kind::Float).rms_norm([self.dim], None::<&Tensor>, eps);
+                normed.to_kind(kind) * &self.gamma
+            }
+        }
+    }
+}
+
+/// Norm, SiLU, convolution, twice, beside a shortcut (`WanResidualBlock`).
+pub(super) struct ResidualBlock {
+    norm1: ChannelNorm,
+    conv1: CausalConv3d,
+    norm2: ChannelNorm,
+    conv2: CausalConv3d,
+    conv_shortcut: Option<Pointwise>,
+}
+
+impl ResidualBlock {
+    pub(super) fn new(weights: &Weights, inputs: i64, outputs: i64) -> Result<Self> {
+        Ok(Self {
+            norm1: ChannelNorm::new(&weights.pp("norm1"), inputs, 3)?,
+            conv1: CausalConv3d::new(&weights.pp("conv1"), inputs, outputs)?,
+            norm2: ChannelNorm::new(&weights.pp("norm2"), outputs, 3)?,
+            conv2: CausalConv3d::new(&weights.pp("conv2"), outputs, outputs)?,
+            conv_shortcut: if inputs == outputs {
+                None
+            } else {
+                Some(Pointwise::new(&weights.pp("conv_shortcut"), inputs, outputs)?)
+            },
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
+        let shortcut = self.conv_shortcut.as_ref().map_or_else(|| x.shallow_clone(), |c| c.forward(x));
+        let y = self.conv1.forward(&self.norm1.forward(x).silu(), cache);
+        self.conv2.forward(&self.norm2.forward(&y).silu(), cache) + shortcut
+    }
+}
+
+/// The narrowest part of both halves: block, attention, block (`WanMidBlock`).
+pub(super) struct MidBlock {
+    first: ResidualBlock,
+    attention: AttentionBlock,
+    second: ResidualBlock,
+}
+
+impl MidBlock {
+    pub(super) fn new(weights: &Weights, dim: i64) -> Result<Self> {
+        Ok(Self {
+            first: ResidualBlock::new(&weights.pp("resnets").pp(0), dim, dim)?,
+            attention: AttentionBlock::new(&weights.pp("attentions").pp(0), dim)?,
+            second: ResidualBlock::new(&weights.pp("resnets").pp(1), dim, dim)?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
+        let x = self.first.forward(x, cache);
+        self.second.forward(&self.attention.forward(&x), cache)
+    }
+}
+
+/// Norm, SiLU, convolution: the end of both halves.
+pub(super) struct Head {
+    norm_out: ChannelNorm,
+    conv_out: CausalConv3d,
+}
+
+impl Head {
+    pub(super) fn new(weights: &Weights, inputs: i64, outputs: i64) -> Result<Self> {
+        Ok(Self {
+            norm_out: ChannelNorm::new(&weights.pp("norm_out"), inputs, 3)?,
+            conv_out: CausalConv3d::new(&weights.pp("conv_out"), inputs, outputs)?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
+        self.conv_out.forward(&self.norm_out.forward(x).silu(), cache)
+    }
+}

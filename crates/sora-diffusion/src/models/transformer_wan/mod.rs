@@ -1,0 +1,152 @@
+//! The diffusion transformer of the Wan family, `WanTransformer3DModel`.
+//!
+//! Follows `models/transformers/transformer_wan.py` of diffusers 0.42 (Wan 2.1, arXiv 2503.20314; the
+//! idea of a transformer on latent patches is DiT's, arXiv 2212.09748). Modulation, residuals, norms and
+//! the time embedding are in f32 whatever the weights are in, as there.
+//!
+//! Letters: B batch, C channels, T H W latent frames, height, width; F h w the same in patches;
+//! N = F·h·w tokens; D = heads × head dim; G groups of tokens that share a timestep; L text positions.
+
+mod attention;
+mod block;
+mod embeddings;
+mod rope;
+
+use sora_model::config::TransformerConfig;
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::nn::{LayerNorm, Linear};
+use crate::weights::Weights;
+
+pub use attention::TextKeyValues;
+use block::{Modulation, WanTransformerBlock};
+use embeddings::{TextEmbedder, TimeEmbedder};
+use rope::RotaryPosEmbed;
+
+/// Modules whose parameters stay in f32 (`_keep_in_fp32_modules`).
+pub const KEEP_IN_F32: &[&str] = &["rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"];
+
+/// Keys that official checkpoints carry and nobody uses (`_keys_to_ignore_on_load_unexpected`).
+pub const TOLERATED_KEYS: &[&str] = &["norm_added_q"];
+
+/// A prompt as the transformer sees it: the keys and values of every block's cross-attention.
+///
+/// They depend on the prompt alone, so they are computed once and not at every denoising step.
+pub struct TextContext {
+    blocks: Vec<TextKeyValues>,
+}
+
+/// The network that predicts the velocity `noise − video` of a noisy latent.
+pub struct WanTransformer3DModel {
+    config: TransformerConfig,
+    rope: RotaryPosEmbed,
+    patch_embedding: Linear,
+    time_embedder: TimeEmbedder,
+    text_embedder: TextEmbedder,
+    blocks: Vec<WanTransformerBlock>,
+    norm_out: LayerNorm,
+    proj_out: Linear,
+    scale_shift_table: Tensor,
+}
+
+impl WanTransformer3DModel {
+    /// Builds the network from the weights of `config`'s architecture.
+    ///
+    /// # Errors
+    /// Those of [`Weights::get`].
+    pub fn new(weights: &Weights, config: &TransformerConfig) -> Result<Self> {
+        let dim = config.inner_dim();
+        let embedder = weights.pp("condition_embedder");
+        let blocks = (0..config.num_layers)
+            .map(|i| WanTransformerBlock::new(&weights.pp("blocks").pp(i), config))
+            .collect::<Result<Vec<_>>>()?;
+        let patch: i64 = config.patch_size.iter().product();
+        Ok(Self {
+            rope: RotaryPosEmbed::new(config.attention_head_dim, config.rope_max_seq_len),
+            patch_embedding: Linear::from_conv(
+                &weights.pp("patch_embedding"),
+                config.in_channels,
+                dim,
+                &config.patch_size,
+            )?,
+            time_embedder: TimeEmbedder::new(&embedder, config.freq_dim, dim)?,
+            text_embedder: TextEmbedder::new(&embedder.pp("text_embedder"), config.text_dim, dim)?,
+            blocks,
+            norm_out: LayerNorm::plain(dim, config.eps),
+            proj_out: Linear::new(&weights.pp("proj_out"), dim, config.out_channels() * patch)?,
+            scale_shift_table: weights.get("scale_shift_table", &[1, 2, dim])?,
+            config: config.clone(),
+        })
+    }
+
+    /// The config it was built from.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    /// Number format of the large parameters, in which inputs are expected.
+    pub fn kind(&self) -> Kind {
+        self.proj_out.kind()
+    }
+
+    /// Embeds a prompt once for many steps.
+    ///
+    /// `prompt_embeds` is `[B, L, text_dim]`. `weights_of_positions`, if given, is `[B, L]`: how often each
+    /// position counts. The reference pads prompts with zero vectors to 512 positions *without a mask*;
+    /// hundreds of equal positions are one position with a weight, which is the same sum in the softmax
+    /// and far less work. 0 takes a position out.
+    pub fn encode_context(&self, prompt_embeds: &Tensor, weights_of_positions: Option<&Tensor>) -> TextContext {
+        // [B, L, text_dim] → [B, L, D]
+        let text = self.text_embedder.forward(&prompt_embeds.to_kind(self.kind()));
+        // A weight n inside a softmax is a bias of ln n: [B, L] → [B, 1, 1, L]
+        let bias = weights_of_positions.map(|w| w.log().to_kind(self.kind()).unsqueeze(1).unsqueeze(1));
+        let blocks = self.blocks.iter().map(|block| block.attn2.keys_values(&text, bias.as_ref())).collect();
+        TextContext { blocks }
+    }
+
+    /// Predicts the velocity.
+    ///
+    /// * `hidden_states`: noisy latents `[B, C, T, H, W]`; T, H, W multiples of the patch size.
+    /// * `timestep`: 0 (clean) to 1000 (noise), `[B]`, or `[B, G]` with one value per group of N/G
+    ///   consecutive tokens (G = F gives every latent frame its own).
+    ///
+    /// Returns `[B, out_channels, T, H, W]` in the kind of the weights.
+    pub fn forward(&self, hidden_states: &Tensor, timestep: &Tensor, context: &TextContext) -> Tensor {
+        let [p_t, p_h, p_w] = self.config.patch_size;
+        let (b, c, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
+        let (f, h, w) = (t / p_t, h / p_h, w / p_w);
+        let n = f * h * w;
+        let dim = self.config.inner_dim();
+
+        // 1. Patches → tokens, as a linear layer over the flattened patch: B C T H W → B N D
+        let patches = hidden_states
+            .to_kind(self.kind())
+            .reshape([b, c, f, p_t, h, p_h, w, p_w])
+            .permute([0, 2, 4, 6, 1, 3, 5, 7])
+            .reshape([b, n, c * p_t * p_h * p_w]);
+        let mut x = self.patch_embedding.forward(&patches);
+
+        // 2. Conditions
+        let rotary_emb = self.rope.forward(f, h, w, x.device());
+        let (temb, timestep_proj) = self.time_embedder.forward(timestep, self.kind());
+
+        // 3. Blocks
+        for (block, text) in self.blocks.iter().zip(&context.blocks) {
+            x = block.forward(&x, &timestep_proj, &rotary_emb, text);
+        }
+
+        // 4. Output norm and projection; note temb here, not timestep_proj
+        let table = &self.scale_shift_table.unsqueeze(0) + temb.unsqueeze(2); // [B, G, 2, D]
+        let m = Modulation::new(&table.select(2, 0), &table.select(2, 1));
+        let x = m.apply(&self.norm_out.forward(&x)).to_kind(self.kind());
+        debug_assert_eq!(x.size(), [b, n, dim]);
+
+        // 5. Tokens → latents; the channel is the innermost axis of the projection
+        self.proj_out
+            .forward(&x)
+            .reshape([b, f, h, w, p_t, p_h, p_w, -1])
+            .permute([0, 7, 1, 4, 2, 5, 3, 6])
+            .reshape([b, -1, f * p_t, h * p_h, w * p_w])
+    }
+}

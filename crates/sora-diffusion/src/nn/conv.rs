@@ -1,0 +1,57 @@
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// The same values laid out with the channels innermost (B T H W C in memory, B C T H W in shape).
+///
+/// oneDNN and the normalisations over channels are 10 to 70 % faster on it.
+pub fn channels_last_3d(x: &Tensor) -> Tensor {
+    // B C T H W → B T H W C (copied) → B C T H W (a view)
+    x.permute([0, 2, 3, 4, 1]).contiguous().permute([0, 4, 1, 2, 3])
+}
+
+/// oneDNN is asked directly: on the CPU `at::conv3d` sends small activations (N·C·T·H ≤ 20480) and 3×1×1
+/// kernels to a slow native kernel, up to nine times slower on exactly the early decoder levels.
+fn use_onednn(x: &Tensor) -> bool {
+    !x.device().is_cuda() && x.kind() == Kind::Float
+}
+
+/// 3D convolution, `x` `[B, C, T, H, W]`, `weight` `[O, C, kt, kh, kw]`; `padding` is symmetric.
+pub fn conv3d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: [i64; 3], padding: [i64; 3]) -> Tensor {
+    if use_onednn(x) {
+        x.mkldnn_convolution(weight, Some(bias), padding, stride, [1, 1, 1], 1)
+    } else {
+        x.conv3d(weight, Some(bias), stride, padding, [1, 1, 1], 1)
+    }
+}
+
+/// A 3×3 convolution over single frames.
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// `weight` `[outputs, inputs, 3, 3]`, `bias` `[outputs]`.
+    pub fn new(weights: &Weights, inputs: i64, outputs: i64, stride: i64, padding: i64) -> Result<Self> {
+        Ok(Self {
+            weight: weights.get("weight", &[outputs, inputs, 3, 3])?,
+            bias: weights.get("bias", &[outputs])?,
+            stride,
+            padding,
+        })
+    }
+
+    /// `[N, C, H, W]` → `[N, O, H', W']`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        if use_onednn(x) {
+            x.mkldnn_convolution(&self.weight, Some(&self.bias), padding, stride, [1, 1], 1)
+        } else {
+            x.conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// Layer normalisation over the last axis, computed in f32 whatever comes in (`FP32LayerNorm`).
+pub struct LayerNorm {
+    affine: Option<(Tensor, Tensor)>,
+    dim: i64,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// With learned `weight` and `bias`, both `[dim]`.
+    pub fn affine(weights: &Weights, dim: i64, eps: f64) -> Result<Self> {
+        let affine = Some((weights.get("weight", &[dim])?, weights.get("bias", &[dim])?));
+        Ok(Self { affine, dim, eps })
+    }
+
+    /// Without parameters.
+    pub fn plain(dim: i64, eps: f64) -> Self {
+        Self { affine: None, dim, eps }
+    }
+
+    /// `[…, dim]` of any kind → the same shape in f32.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let x = x.to_kind(Kind::Float);
+        let (weight, bias) = match &self.affine {
+            Some((weight, bias)) => (Some(weight), Some(bias)),
+            None => (None, None),
+        };
+        x.layer_norm([self.dim], weight, bias, self.eps, false)
+    }
+}
+
+/// Root mean square normalisation over the last axis (`torch.nn.RMSNorm`).
+pub struct RmsNorm {
+    weight: Tensor,
+    dim: i64,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// With a learned `weight` `[dim]`.
+    pub fn new(weights: &Weights, dim: i64, eps: f64) -> Result<Self> {
+        Ok(Self { weight: weights.get("weight", &[dim])?, dim, eps })
+    }
+
+    /// `[…, dim]` → the same shape and kind.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.rms_norm([self.dim], Some(&self.weight), self.eps)
+    }
+}

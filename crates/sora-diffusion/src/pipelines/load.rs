@@ -1,0 +1,133 @@
+//! A model directory becomes a pipeline.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Mutex;
+
+use sora_model::ModelDir;
+use sora_model::config::TransformerConfig;
+use sora_model::weights::WeightFiles;
+use tch::{Device, Kind};
+
+use super::{OnProgress, Progress, TextToVideoPipeline};
+use crate::device::{DeviceChoice, DtypeChoice};
+use crate::error::Result;
+use crate::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel, transformer_wan};
+use crate::tokenizer::Tokenizer;
+use crate::weights::{FileWeights, Layout, Weights};
+
+/// How to load a model directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LoadOptions {
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// In which number format.
+    pub dtype: DtypeChoice,
+    /// A single safetensors file in place of the directory's transformer, with diffusers keys or
+    /// original Wan keys.
+    pub transformer_file: Option<PathBuf>,
+}
+
+/// Keys that exporters leave beside the text encoder's own: the same embedding table a second time.
+const TOLERATED_TEXT_KEYS: &[&str] = &["encoder.embed_tokens.weight"];
+
+impl TextToVideoPipeline {
+    /// Loads a diffusers directory. Nothing is allocated before configs and headers are checked.
+    ///
+    /// # Errors
+    /// [`crate::DiffusionError::Model`] for a directory that is not usable,
+    /// [`crate::DiffusionError::Device`], and those of the strict loader; see [`crate::weights`].
+    pub fn load(dir: &Path, options: &LoadOptions, on_progress: &mut OnProgress<'_>) -> Result<Self> {
+        let mut dir = ModelDir::open(dir)?;
+        if let Some(file) = &options.transformer_file {
+            dir = dir.with_transformer_file(file)?;
+        }
+        let device = options.device.resolve()?;
+        let kinds = options.dtype.resolve(device);
+        let _no_grad = tch::no_grad_guard();
+
+        let mut loader = Loader { device, done_bytes: Cell::new(0), total_bytes: total_bytes(&dir), on_progress };
+        let tokenizer = Tokenizer::open(&dir.tokenizer_path())?;
+        let text_encoder = loader.component(
+            "text_encoder",
+            dir.text_encoder_weights(),
+            (kinds.transformer, &[]),
+            TOLERATED_TEXT_KEYS,
+            |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
+        )?;
+        let mut transformer = |component, files: &WeightFiles, config: &TransformerConfig| {
+            loader.component(
+                component,
+                files,
+                (kinds.transformer, transformer_wan::KEEP_IN_F32),
+                transformer_wan::TOLERATED_KEYS,
+                |weights| WanTransformer3DModel::new(weights, config),
+            )
+        };
+        let first = transformer("transformer", dir.transformer_weights(), dir.transformer())?;
+        let second = match (dir.transformer_2_weights(), dir.transformer_2()) {
+            (Some(files), Some(config)) => Some(transformer("transformer_2", files, config)?),
+            _ => None,
+        };
+        let vae = loader
+            .component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
+                AutoencoderKlWan::new(weights, dir.vae())
+            })?
+            .without_encoder();
+        Ok(Self {
+            max_sequence_length: i64::from(dir.native().max_sequence_length),
+            device,
+            kinds,
+            tokenizer,
+            text_encoder,
+            transformer: first,
+            transformer_2: second,
+            vae,
+            prompts: Mutex::default(),
+            dir,
+        })
+    }
+}
+
+fn total_bytes(dir: &ModelDir) -> u64 {
+    [Some(dir.transformer_weights()), dir.transformer_2_weights(), Some(dir.vae_weights()), Some(dir.text_encoder_weights())]
+        .into_iter()
+        .flatten()
+        .map(WeightFiles::total_bytes)
+        .sum()
+}
+
+/// Counts bytes over all components for the progress report.
+struct Loader<'a, 'b> {
+    device: Device,
+    done_bytes: Cell<u64>,
+    total_bytes: u64,
+    on_progress: &'a mut OnProgress<'b>,
+}
+
+impl Loader<'_, '_> {
+    fn component<T>(
+        &mut self,
+        component: &str,
+        files: &WeightFiles,
+        (kind, keep_in_f32): (Kind, &[&str]),
+        tolerated: &[&str],
+        build: impl FnOnce(&Weights) -> Result<T>,
+    ) -> Result<T> {
+        let mut on_bytes = |bytes: u64| -> ControlFlow<()> {
+            self.done_bytes.set(self.done_bytes.get() + bytes);
+            (self.on_progress)(Progress::Loading {
+                done_bytes: self.done_bytes.get(),
+                total_bytes: self.total_bytes,
+            })
+        };
+        let layout = Layout { device: self.device, kind, keep_in_f32 };
+        let source = Rc::new(FileWeights::new(component, files, layout, &mut on_bytes));
+        let model = build(&Weights::new(source.clone()))?;
+        source.finish(tolerated)?;
+        Ok(model)
+    }
+}
+

@@ -1,0 +1,266 @@
+//! Text to video, `WanPipeline` (`pipelines/wan/pipeline_wan.py` of diffusers 0.42).
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sora_model::ModelDir;
+use sora_model::config::SchedulerClass;
+use tch::{Device, Tensor};
+
+use super::frames::{FrameBatch, to_rgb8};
+use super::{OnFrames, OnProgress, Progress, PromptEmbeds};
+use crate::device::Kinds;
+use crate::error::{DiffusionError, Result};
+use crate::models::autoencoder_kl_wan::FeatureCache;
+use crate::models::transformer_wan::TextContext;
+use crate::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel};
+use crate::noise::seeded_noise;
+use crate::schedulers;
+use crate::tokenizer::Tokenizer;
+
+/// One clip to make. Sizes are taken as they are: round them before
+/// ([`sora_model::ModelDir`] knows what the model can make).
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationRequest {
+    /// What to show; empty means unconditional.
+    pub prompt: String,
+    /// What to steer away from; only used with guidance.
+    pub negative_prompt: String,
+    /// Pixels, a multiple of VAE factor × patch width.
+    pub width: i64,
+    /// Pixels, a multiple of VAE factor × patch height.
+    pub height: i64,
+    /// 1 + a multiple of the VAE's temporal factor.
+    pub num_frames: i64,
+    /// Denoising steps, 1 to the scheduler's number of training timesteps.
+    pub num_inference_steps: i64,
+    /// How strongly to follow the prompt; up to 1 there is no guidance and one pass per step.
+    pub guidance_scale: f64,
+    /// Same seed, same video.
+    pub seed: u64,
+    /// Another scheduler than the model directory's.
+    pub scheduler: Option<SchedulerClass>,
+}
+
+/// Embeddings are small and prompts repeat (negative prompts above all): the last few are kept.
+const KEPT_PROMPTS: usize = 8;
+
+/// A model directory, loaded.
+///
+/// One pipeline serves any number of threads: [`TextToVideoPipeline::generate`] changes nothing that
+/// another call can see.
+pub struct TextToVideoPipeline {
+    /// Also keeps the weight files mapped: on the CPU, parameters can be views of them.
+    pub(super) dir: ModelDir,
+    pub(super) device: Device,
+    pub(super) kinds: Kinds,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) text_encoder: Umt5EncoderModel,
+    pub(super) transformer: WanTransformer3DModel,
+    pub(super) transformer_2: Option<WanTransformer3DModel>,
+    pub(super) vae: AutoencoderKlWan,
+    pub(super) max_sequence_length: i64,
+    pub(super) prompts: Mutex<VecDeque<(String, Arc<PromptEmbeds>)>>,
+}
+
+// SAFETY: tch marks Tensor as not Sync because tensors can be written through a shared reference. After
+// load nothing here is ever written to (no gradients, no in-place operation on parameters), the
+// embeddings in `prompts` are immutable behind an Arc, and libtorch allows concurrent reads.
+unsafe impl Sync for TextToVideoPipeline {}
+
+fn report(on_progress: &mut OnProgress<'_>, progress: Progress) -> Result<()> {
+    match on_progress(progress) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(DiffusionError::Cancelled),
+    }
+}
+
+impl TextToVideoPipeline {
+    /// The model directory it was loaded from.
+    pub fn dir(&self) -> &ModelDir {
+        &self.dir
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// In which number formats.
+    pub fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
+    /// Makes a clip. Frames come as soon as the VAE has decoded them, in order, each once.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Request`] for a value out of bounds, [`DiffusionError::Cancelled`] after a
+    /// callback broke off (checked before every denoising step and every decoded chunk).
+    pub fn generate(
+        &self,
+        request: &GenerationRequest,
+        on_progress: &mut OnProgress<'_>,
+        on_frames: &mut OnFrames<'_>,
+    ) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        self.check(request)?;
+        report(on_progress, Progress::Encoding)?;
+        let prompt = self.encode_prompt(&request.prompt)?;
+        let negative =
+            if request.guidance_scale > 1.0 { Some(self.encode_prompt(&request.negative_prompt)?) } else { None };
+        let latents = self.denoise(request, &prompt, negative.as_deref(), on_progress)?;
+        self.decode(&latents, request, on_progress, on_frames)
+    }
+
+    /// Refuses what would make a wrong or endless computation.
+    fn check(&self, request: &GenerationRequest) -> Result<()> {
+        let refuse = |what, value: String, bound: String| Err(DiffusionError::Request { what, value, bound });
+        let rules = self.dir.size_rules();
+        let size = (request.width, request.height);
+        let (width, height) = rules.round_size(size.0, size.1)?;
+        if (i64::from(width), i64::from(height)) != size {
+            return refuse("size", format!("{}x{}", size.0, size.1), format!("the nearest this model makes is {width}x{height}"));
+        }
+        let num_frames = rules.round_num_frames(request.num_frames)?;
+        if i64::from(num_frames) != request.num_frames {
+            return refuse("num_frames", request.num_frames.to_string(), format!("the nearest this model makes is {num_frames}"));
+        }
+        let train_steps = self.dir.scheduler().num_train_timesteps;
+        if !(1..=train_steps).contains(&request.num_inference_steps) {
+            return refuse("num_inference_steps", request.num_inference_steps.to_string(), format!("it must be 1 to {train_steps}"));
+        }
+        if !request.guidance_scale.is_finite() {
+            return refuse("guidance_scale", request.guidance_scale.to_string(), "it must be a finite number".into());
+        }
+        Ok(())
+    }
+
+    /// Cleans, tokenizes and embeds a prompt, or finds it among the last ones.
+    fn encode_prompt(&self, prompt: &str) -> Result<Arc<PromptEmbeds>> {
+        let lock = || self.prompts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, embeds)) = lock().iter().find(|(known, _)| known == prompt) {
+            return Ok(Arc::clone(embeds));
+        }
+        let tokens = self.tokenizer.encode(prompt, self.max_sequence_length as usize)?;
+        if tokens.truncated {
+            tracing::warn!(limit = self.max_sequence_length, "the prompt is longer than the model reads: cut");
+        }
+        let ids = Tensor::from_slice(&tokens.ids).unsqueeze(0).to_device(self.device);
+        let hidden = self.text_encoder.forward(&ids, &ids.ones_like());
+        let embeds = Arc::new(PromptEmbeds::new(&hidden, self.max_sequence_length));
+        let mut prompts = lock();
+        prompts.truncate(KEPT_PROMPTS - 1);
+        prompts.push_front((prompt.to_owned(), Arc::clone(&embeds)));
+        Ok(embeds)
+    }
+
+    /// Noise → latents `[1, z_dim, T', H', W']` in f32.
+    fn denoise(
+        &self,
+        request: &GenerationRequest,
+        prompt: &PromptEmbeds,
+        negative: Option<&PromptEmbeds>,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Tensor> {
+        let vae = self.vae.config();
+        let shape = [
+            1,
+            self.transformer.config().in_channels,
+            (request.num_frames - 1) / vae.temporal_scale_factor() + 1,
+            request.height / vae.spatial_scale_factor(),
+            request.width / vae.spatial_scale_factor(),
+        ];
+        let mut latents = seeded_noise(request.seed, &shape).to_device(self.device);
+
+        let config = match request.scheduler {
+            Some(class) => self.dir.scheduler().with_class(class),
+            None => self.dir.scheduler().clone(),
+        };
+        let mut scheduler = schedulers::from_config(&config)?;
+        scheduler.set_timesteps(request.num_inference_steps as usize)?;
+        let timesteps = scheduler.timesteps().to_vec();
+        let boundary = self.dir.index().boundary_ratio.map(|ratio| ratio * config.num_train_timesteps as f64);
+
+        let of = timesteps.len();
+        let mut expert = Expert::new(&self.transformer, prompt, negative);
+        for (i, &t) in timesteps.iter().enumerate() {
+            report(on_progress, Progress::Step { step: i, of })?;
+            // Mixture of two experts (Wan 2.2 A14B): below the boundary the low-noise one takes over.
+            if let (Some(boundary), Some(low_noise)) = (boundary, &self.transformer_2)
+                && t < boundary
+                && !std::ptr::eq(expert.model, low_noise)
+            {
+                expert = Expert::new(low_noise, prompt, negative);
+            }
+            let timestep = Tensor::from_slice(&[t as f32]).to_device(self.device);
+            let velocity = expert.predict(&latents, &timestep, request.guidance_scale);
+            latents = scheduler.step(&velocity, &latents)?;
+        }
+        report(on_progress, Progress::Step { step: of, of })?;
+        Ok(latents)
+    }
+
+    /// Latents → frames, chunk by chunk over the feature cache.
+    fn decode(
+        &self,
+        latents: &Tensor,
+        request: &GenerationRequest,
+        on_progress: &mut OnProgress<'_>,
+        on_frames: &mut OnFrames<'_>,
+    ) -> Result<()> {
+        let latents = self.vae.denormalize_latents(&latents.to_kind(self.kinds.vae));
+        let mut cache = FeatureCache::new();
+        let of = request.num_frames as usize;
+        let mut frame = 0;
+        for i in 0..latents.size()[2] {
+            report(on_progress, Progress::Decoding { frame, of })?;
+            let video = self.vae.decode_chunk(&latents.narrow(2, i, 1), &mut cache);
+            let num_frames = video.size()[2] as usize;
+            let data = to_rgb8(&video);
+            frame += num_frames;
+            let batch = FrameBatch {
+                data: &data,
+                num_frames,
+                width: request.width as usize,
+                height: request.height as usize,
+            };
+            if on_frames(batch).is_break() {
+                return Err(DiffusionError::Cancelled);
+            }
+        }
+        report(on_progress, Progress::Decoding { frame, of })
+    }
+}
+
+/// A transformer with the prompts as it sees them.
+struct Expert<'a> {
+    model: &'a WanTransformer3DModel,
+    prompt: TextContext,
+    negative: Option<TextContext>,
+}
+
+impl<'a> Expert<'a> {
+    fn new(model: &'a WanTransformer3DModel, prompt: &PromptEmbeds, negative: Option<&PromptEmbeds>) -> Self {
+        let context = |p: &PromptEmbeds| model.encode_context(&p.embeds, p.weights.as_ref());
+        Self { model, prompt: context(prompt), negative: negative.map(context) }
+    }
+
+    /// Classifier-free guidance, arXiv 2207.12598: unconditional + scale · (conditional − unconditional).
+    fn predict(&self, latents: &Tensor, timestep: &Tensor, guidance_scale: f64) -> Tensor {
+        let conditional = self.model.forward(latents, timestep, &self.prompt);
+        match &self.negative {
+            None => conditional,
+            Some(negative) => {
+                let unconditional = self.model.forward(latents, timestep, negative);
+                &unconditional + (conditional - &unconditional) * guidance_scale
+            }
+        }
+    }
+}
+
+const _: fn() = || {
+    fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<TextToVideoPipeline>();
+};
+

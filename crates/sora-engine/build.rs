@@ -1,0 +1,15 @@
+//! Lets this package's tests find libtorch without LD_LIBRARY_PATH. The library itself carries no
+//! search path: its loader has opened libtorch before.
+
+use std::path::PathBuf;
+
+fn main() {
+    // torch-sys tells where it found libtorch. The file may be a link into a Python environment, and
+    // the libraries look for their own neighbours beside the real file.
+    let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a dependency");
+    let lib = PathBuf::from(lib);
+    let real = lib.join("libtorch_cpu.so").canonicalize().ok();
+    let dir = real.as_deref().and_then(std::path::Path::parent).unwrap_or(&lib);
+    println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{}", dir.display());
+    println!("cargo::rerun-if-changed=build.rs");
+}

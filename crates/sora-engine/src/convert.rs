@@ -1,0 +1,83 @@
+//! The ABI's numbers to the types of `sora-diffusion`, checked.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use sora_diffusion::device::{DeviceChoice, DtypeChoice};
+use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, Progress};
+use sora_diffusion::sora_model::config::SchedulerClass;
+use sora_engine_api::abi::{
+    Bytes, Device, Dtype, RawGeneration, RawModelOptions, RawProgress, Scheduler, Stage, Status,
+};
+
+use crate::call::Failure;
+
+/// Options of `model_open`.
+pub(crate) struct ModelOptions {
+    pub(crate) model_path: PathBuf,
+    pub(crate) load: LoadOptions,
+}
+
+fn unknown(what: &str, raw: impl std::fmt::Display) -> Failure {
+    Failure::new(Status::Request, format!("{what} {raw} is not in this version of the interface"))
+}
+
+/// # Safety
+/// The texts must be valid for the call.
+pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions, Failure> {
+    // SAFETY: the caller's promise.
+    let path = |bytes: Bytes| PathBuf::from(OsStr::from_bytes(unsafe { bytes.as_slice() }));
+    let device = match Device::from_raw(raw.device).ok_or_else(|| unknown("device", raw.device))? {
+        Device::Auto => DeviceChoice::Auto,
+        Device::Cpu => DeviceChoice::Cpu,
+        Device::Cuda(index) => DeviceChoice::Cuda(index.into()),
+    };
+    let dtype = match Dtype::from_raw(raw.dtype).ok_or_else(|| unknown("dtype", raw.dtype))? {
+        Dtype::Auto => DtypeChoice::Auto,
+        Dtype::F32 => DtypeChoice::F32,
+        Dtype::Bf16 => DtypeChoice::Bf16,
+        Dtype::F16 => DtypeChoice::F16,
+    };
+    let transformer_file = (raw.transformer_file.len > 0).then(|| path(raw.transformer_file));
+    Ok(ModelOptions {
+        model_path: path(raw.model_path),
+        load: LoadOptions { device, dtype, transformer_file },
+    })
+}
+
+/// # Safety
+/// The texts must be valid for the call.
+pub(crate) unsafe fn generation_request(raw: &RawGeneration) -> Result<GenerationRequest, Failure> {
+    // SAFETY: the caller's promise.
+    let (prompt, negative_prompt) =
+        unsafe { (raw.prompt.to_text(), raw.negative_prompt.to_text()) };
+    let scheduler = Scheduler::from_raw(raw.scheduler);
+    let scheduler = match scheduler.ok_or_else(|| unknown("scheduler", raw.scheduler))? {
+        Scheduler::Model => None,
+        Scheduler::UniPc => Some(SchedulerClass::UniPcMultistep),
+        Scheduler::FlowMatchEuler => Some(SchedulerClass::FlowMatchEulerDiscrete),
+    };
+    Ok(GenerationRequest {
+        prompt,
+        negative_prompt,
+        width: raw.width.into(),
+        height: raw.height.into(),
+        num_frames: raw.num_frames.into(),
+        num_inference_steps: raw.num_inference_steps.into(),
+        guidance_scale: raw.guidance_scale,
+        seed: raw.seed,
+        scheduler,
+    })
+}
+
+pub(crate) fn progress(progress: Progress) -> RawProgress {
+    let (stage, done, total) = match progress {
+        Progress::Loading { done_bytes, total_bytes } => (Stage::Loading, done_bytes, total_bytes),
+        Progress::Step { step, of } => (Stage::Step, step as u64, of as u64),
+        Progress::Decoding { frame, of } => (Stage::Decoding, frame as u64, of as u64),
+        // `Progress` may grow; a stage without numbers is the one for what has no name here.
+        Progress::Encoding | _ => (Stage::Encoding, 0, 0),
+    };
+    RawProgress { stage: stage as u32, done, total }
+}

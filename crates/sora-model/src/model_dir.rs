@@ -1,0 +1,387 @@
+//! A model directory as a whole.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::config::{
+    Config, ModelIndex, SchedulerConfig, TextEncoderConfig, TransformerConfig, VaeConfig, read_json,
+};
+use crate::defaults::{NativeSettings, SizeRules};
+use crate::keys::original_to_diffusers;
+use crate::weights::WeightFiles;
+use crate::{ConfigError, ModelError};
+
+/// Component, the classes that may stand there, the same as text.
+const CLASSES: [(&str, &[&str], &str); 5] = [
+    (
+        "transformer",
+        &["WanTransformer3DModel"],
+        "WanTransformer3DModel",
+    ),
+    ("vae", &["AutoencoderKLWan"], "AutoencoderKLWan"),
+    ("text_encoder", &["UMT5EncoderModel"], "UMT5EncoderModel"),
+    (
+        "scheduler",
+        &["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler"],
+        "UniPCMultistepScheduler, FlowMatchEulerDiscreteScheduler",
+    ),
+    // All of them are tokenizer.json with other Python around it.
+    (
+        "tokenizer",
+        &[
+            "T5Tokenizer",
+            "T5TokenizerFast",
+            "PreTrainedTokenizerFast",
+            "TokenizersBackend",
+            "AutoTokenizer",
+        ],
+        "T5Tokenizer, T5TokenizerFast, PreTrainedTokenizerFast, TokenizersBackend",
+    ),
+];
+
+/// The parameters that a config may ask for beyond what its files hold before it is taken for the
+/// config of another model. Below this the strict loader names the first missing tensor instead.
+const MAX_MISSING_PARAMETERS: u64 = 1 << 28;
+
+/// A diffusers directory of the Wan family: read, checked, its weights mapped but not touched.
+///
+/// ```no_run
+/// use std::path::Path;
+/// let model = sora_model::ModelDir::open(Path::new("models/sora-tiny"))?;
+/// let native = model.native();
+/// println!("{} makes {}x{}", model.name(), native.width, native.height);
+/// # Ok::<(), sora_model::ModelError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ModelDir {
+    path: PathBuf,
+    index: ModelIndex,
+    transformer: TransformerConfig,
+    transformer_2: Option<TransformerConfig>,
+    vae: VaeConfig,
+    text_encoder: TextEncoderConfig,
+    scheduler: SchedulerConfig,
+    transformer_weights: WeightFiles,
+    transformer_2_weights: Option<WeightFiles>,
+    vae_weights: WeightFiles,
+    text_encoder_weights: WeightFiles,
+    native: NativeSettings,
+}
+
+impl ModelDir {
+    /// Opens and checks the directory `path`: the index, the configs, the weight headers.
+    ///
+    /// No weight data is read.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the file that is missing, broken or not supported.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        if !path.is_dir() {
+            return Err(ModelError::Missing {
+                path: path.to_path_buf(),
+                what: "the model directory".into(),
+            });
+        }
+        let index_path = path.join("model_index.json");
+        let index = ModelIndex::open(&index_path)?;
+        check_classes(&index_path, &index)?;
+
+        let transformer: TransformerConfig = component(path, "transformer", "config.json")?;
+        let transformer_weights = WeightFiles::open(&path.join("transformer"))?;
+        let mut transformer_2 = None;
+        let mut transformer_2_weights = None;
+        if index.has("transformer_2") {
+            transformer_2 = Some(component(path, "transformer_2", "config.json")?);
+            transformer_2_weights = Some(WeightFiles::open(&path.join("transformer_2"))?);
+        }
+        let vae: VaeConfig = component(path, "vae", "config.json")?;
+        let vae_weights = WeightFiles::open(&path.join("vae"))?;
+        let text_encoder: TextEncoderConfig = component(path, "text_encoder", "config.json")?;
+        let text_encoder_weights = WeightFiles::open(&path.join("text_encoder"))?;
+        let scheduler: SchedulerConfig = component(path, "scheduler", "scheduler_config.json")?;
+        let tokenizer = path.join("tokenizer/tokenizer.json");
+        if !tokenizer.is_file() {
+            return Err(ModelError::Missing {
+                path: tokenizer,
+                what: "the tokenizer".into(),
+            });
+        }
+        let native = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
+        let model = Self {
+            path: path.to_path_buf(),
+            index,
+            transformer,
+            transformer_2,
+            vae,
+            text_encoder,
+            scheduler,
+            transformer_weights,
+            transformer_2_weights,
+            vae_weights,
+            text_encoder_weights,
+            native,
+        };
+        model.check_fit()?;
+        model.check_parameters()?;
+        Ok(model)
+    }
+
+    /// Takes the transformer's weights from a single safetensors file instead, with the key names
+    /// of diffusers or of the original Wan checkpoints.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the file is broken, or is of another size than the transformer's config.
+    pub fn with_transformer_file(mut self, path: &Path) -> Result<Self, ModelError> {
+        let weights = WeightFiles::open_file(path)?.renamed(original_to_diffusers)?;
+        let wrong = |message: String| ModelError::Weights {
+            path: path.to_path_buf(),
+            message,
+        };
+        let Some(patch_embedding) = weights.get("patch_embedding.weight") else {
+            return Err(wrong(
+                "it holds no `patch_embedding.weight`: not a Wan transformer".into(),
+            ));
+        };
+        let config = &self.transformer;
+        let [t, h, w] = config.patch_size;
+        let wanted = [config.inner_dim(), config.in_channels, t, h, w].map(|size| size as usize);
+        if patch_embedding.shape != wanted {
+            return Err(wrong(format!(
+                "its `patch_embedding.weight` is {:?}, but {} asks for {wanted:?}",
+                patch_embedding.shape,
+                self.path.join("transformer/config.json").display()
+            )));
+        }
+        self.transformer_weights = weights;
+        Ok(self)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory's own name, the short name of the model.
+    pub fn name(&self) -> String {
+        let absolute = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        match absolute.file_name() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => absolute.display().to_string(),
+        }
+    }
+
+    /// The contents of `model_index.json`.
+    pub fn index(&self) -> &ModelIndex {
+        &self.index
+    }
+
+    /// The config of the transformer (of the first, where there are two).
+    pub fn transformer(&self) -> &TransformerConfig {
+        &self.transformer
+    }
+
+    /// The config of the transformer for the last, low-noise steps, where there is one.
+    pub fn transformer_2(&self) -> Option<&TransformerConfig> {
+        self.transformer_2.as_ref()
+    }
+
+    /// The config of the VAE.
+    pub fn vae(&self) -> &VaeConfig {
+        &self.vae
+    }
+
+    /// The config of the text encoder.
+    pub fn text_encoder(&self) -> &TextEncoderConfig {
+        &self.text_encoder
+    }
+
+    /// The config of the scheduler.
+    pub fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// The weights of the transformer, under diffusers names.
+    pub fn transformer_weights(&self) -> &WeightFiles {
+        &self.transformer_weights
+    }
+
+    /// The weights of the second transformer.
+    pub fn transformer_2_weights(&self) -> Option<&WeightFiles> {
+        self.transformer_2_weights.as_ref()
+    }
+
+    /// The weights of the VAE.
+    pub fn vae_weights(&self) -> &WeightFiles {
+        &self.vae_weights
+    }
+
+    /// The weights of the text encoder.
+    pub fn text_encoder_weights(&self) -> &WeightFiles {
+        &self.text_encoder_weights
+    }
+
+    /// The folder of the tokenizer.
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.path.join("tokenizer")
+    }
+
+    /// What the model makes when nobody says otherwise.
+    pub fn native(&self) -> &NativeSettings {
+        &self.native
+    }
+
+    /// Which sizes and lengths the model can make.
+    pub fn size_rules(&self) -> SizeRules {
+        SizeRules::new(&self.transformer, &self.vae)
+    }
+
+    /// The components must fit each other; upstream finds out in the middle of a step.
+    fn check_fit(&self) -> Result<(), ModelError> {
+        let text_dim = self.text_encoder.d_model;
+        let pairs = [
+            ("transformer", Some(&self.transformer)),
+            ("transformer_2", self.transformer_2.as_ref()),
+        ];
+        for (folder, config) in pairs {
+            let Some(config) = config else { continue };
+            let latent = format!("{}, the z_dim of vae/config.json", self.vae.z_dim);
+            let fits = [
+                (
+                    "in_channels",
+                    config.in_channels,
+                    self.vae.z_dim,
+                    latent.clone(),
+                ),
+                (
+                    "out_channels",
+                    config.out_channels(),
+                    self.vae.z_dim,
+                    latent,
+                ),
+                (
+                    "text_dim",
+                    config.text_dim,
+                    text_dim,
+                    format!("{text_dim}, the d_model of text_encoder/config.json"),
+                ),
+            ];
+            for (key, value, wanted, supported) in fits {
+                if value != wanted {
+                    return Err(self.refuse(folder, ConfigError::new(key, value, supported)));
+                }
+            }
+            if config.patch_size != self.transformer.patch_size {
+                let supported = format!("{:?} as in transformer/", self.transformer.patch_size);
+                let found = format!("{:?}", config.patch_size);
+                return Err(self.refuse(folder, ConfigError::new("patch_size", found, supported)));
+            }
+        }
+        if let (Some(ratio), None) = (self.index.boundary_ratio, &self.transformer_2) {
+            return Err(ModelError::Config {
+                path: self.path.join("model_index.json"),
+                problem: ConfigError::new(
+                    "boundary_ratio",
+                    ratio,
+                    "null, because there is no transformer_2 to take over",
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// A config of a far larger model than the files hold is refused here, from the headers.
+    fn check_parameters(&self) -> Result<(), ModelError> {
+        let mut parts = vec![
+            (
+                "transformer",
+                self.transformer.num_parameters(),
+                &self.transformer_weights,
+            ),
+            (
+                "text_encoder",
+                self.text_encoder.num_parameters(),
+                &self.text_encoder_weights,
+            ),
+        ];
+        if let (Some(config), Some(weights)) = (&self.transformer_2, &self.transformer_2_weights) {
+            parts.push(("transformer_2", config.num_parameters(), weights));
+        }
+        for (folder, wanted, weights) in parts {
+            let held = weights.total_elements();
+            if wanted > held.saturating_add(MAX_MISSING_PARAMETERS) {
+                return Err(self.refuse(
+                    folder,
+                    ConfigError::new(
+                        "number of parameters",
+                        wanted,
+                        format!("{held}, which is what the weight files beside it hold"),
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, folder: &str, problem: ConfigError) -> ModelError {
+        ModelError::Config {
+            path: self.path.join(folder).join("config.json"),
+            problem,
+        }
+    }
+}
+
+/// Reads a component's config, its class checked first.
+fn component<T: Config>(root: &Path, folder: &str, file: &str) -> Result<T, ModelError> {
+    #[derive(Deserialize)]
+    struct Class {
+        #[serde(default, rename = "_class_name")]
+        name: Option<String>,
+    }
+    let path = root.join(folder).join(file);
+    let class: Class = read_json(&path)?;
+    if let Some(class) = class.name {
+        check_class(&path, folder, &class)?;
+    }
+    T::open(&path)
+}
+
+fn check_classes(path: &Path, index: &ModelIndex) -> Result<(), ModelError> {
+    if index.class_name != "WanPipeline" {
+        return Err(ModelError::UnknownClass {
+            path: path.to_path_buf(),
+            component: "_class_name".into(),
+            class: index.class_name.clone(),
+            supported: "WanPipeline",
+        });
+    }
+    for (component, _, supported) in CLASSES {
+        let Some(class) = index.components.get(component) else {
+            return Err(ModelError::Config {
+                path: path.to_path_buf(),
+                problem: ConfigError::new(component, "absent", supported),
+            });
+        };
+        check_class(path, component, class)?;
+    }
+    if let Some(class) = index.components.get("transformer_2") {
+        check_class(path, "transformer_2", class)?;
+    }
+    Ok(())
+}
+
+fn check_class(path: &Path, component: &str, class: &str) -> Result<(), ModelError> {
+    let kind = component.strip_suffix("_2").unwrap_or(component);
+    let known = CLASSES.iter().find(|(name, ..)| *name == kind);
+    match known {
+        Some((_, classes, supported)) if !classes.contains(&class) => {
+            Err(ModelError::UnknownClass {
+                path: path.to_path_buf(),
+                component: component.into(),
+                class: class.into(),
+                supported,
+            })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,204 @@
+//! Stage 5: a diffusers directory, as `WanPipeline.from_pretrained` and `soragen` read it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use sora_diffusion::models::AutoencoderKlWan;
+use sora_model::config::SchedulerConfig;
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint;
+use crate::latents::Dataset;
+use crate::parameters::Parameters;
+use crate::transformer::{
+    MAX_SEQUENCE_LENGTH, TextToLatents, text_encoder_config, transformer_config, vocabulary_size,
+};
+use crate::vae;
+
+/// Options of `sora-train export`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Directory to write; replaced as a whole.
+    #[arg(long, default_value = "models/sora-tiny")]
+    out: PathBuf,
+    /// Run folder of the VAE.
+    #[arg(long, default_value = "runs/vae")]
+    vae: PathBuf,
+    /// Folder of the latents (for their statistics).
+    #[arg(long, default_value = "runs/latents")]
+    latents: PathBuf,
+    /// Run folder of the transformer.
+    #[arg(long, default_value = "runs/transformer")]
+    transformer: PathBuf,
+    /// Folder of the tokenizer.
+    #[arg(long, default_value = "runs/tokenizer")]
+    tokenizer: PathBuf,
+    /// Native width, pixels.
+    #[arg(long, default_value_t = 128)]
+    width: u32,
+    /// Native height, pixels.
+    #[arg(long, default_value_t = 128)]
+    height: u32,
+    /// Native length, frames.
+    #[arg(long, default_value_t = 17)]
+    frames: u32,
+    /// Default denoising steps.
+    #[arg(long, default_value_t = 20)]
+    steps: u32,
+    /// Default guidance scale.
+    #[arg(long, default_value_t = 3.0)]
+    guidance_scale: f64,
+    /// Shift of the noise schedule.
+    #[arg(long, default_value_t = 3.0)]
+    flow_shift: f64,
+}
+
+/// What Python writes into every config, so that its loaders know how to read ours.
+const DIFFUSERS_VERSION: &str = "0.42.1";
+
+/// Writes beside the old directory, then replaces it.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut name = args.out.clone().into_os_string();
+    name.push(".part");
+    let part = PathBuf::from(name);
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    write_all(args, &part).with_context(|| format!("writing {}", part.display()))?;
+    // The card is written by people; it stays.
+    let card = args.out.join("CARD.md");
+    if card.exists() {
+        fs::copy(&card, part.join("CARD.md"))?;
+    }
+    if args.out.exists() {
+        fs::remove_dir_all(&args.out)?;
+    }
+    fs::rename(&part, &args.out)?;
+    sora_model::ModelDir::open(&args.out)?;
+    println!("{} written", args.out.display());
+    Ok(())
+}
+
+fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
+    let device = Device::Cpu;
+    // VAE
+    let mut vae_config = vae::config();
+    (vae_config.latents_mean, vae_config.latents_std) = Dataset::open(&args.latents)?.statistics();
+    let (parameters, _) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &vae_config))?;
+    let average = averaged(&args.vae, &parameters)?;
+    let tensors = parameters.named(&average).map(|(n, t)| (n.to_owned(), t.to_kind(Kind::BFloat16)));
+    component(out, "vae", "diffusion_pytorch_model", tensors, |config| {
+        merge(config, "AutoencoderKLWan", serde_json::to_value(&vae_config)?)
+    })?;
+    // Transformer and text encoder
+    let vocabulary = vocabulary_size(&args.tokenizer)?;
+    let (parameters, _) = TextToLatents::build(device, 0, vocabulary)?;
+    let average = averaged(&args.transformer, &parameters)?;
+    let part = |prefix: &'static str, kind: Kind| {
+        parameters.named(&average).filter_map(move |(name, tensor)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), tensor.to_kind(kind)))
+        })
+    };
+    component(out, "transformer", "diffusion_pytorch_model", part("transformer.", Kind::BFloat16), |config| {
+        merge(config, "WanTransformer3DModel", serde_json::to_value(transformer_config())?)
+    })?;
+    // Small, and transformers loads it in the format it is stored in: full precision.
+    component(out, "text_encoder", "model", part("text_encoder.", Kind::Float), |config| {
+        merge(config, "UMT5EncoderModel", serde_json::to_value(text_encoder_config(vocabulary))?)?;
+        let Some(map) = config.as_object_mut() else { return Ok(()) };
+        for (key, value) in [
+            ("architectures", json!(["UMT5EncoderModel"])),
+            ("model_type", json!("umt5")),
+            ("dtype", json!("float32")),
+            ("pad_token_id", json!(0)),
+            ("eos_token_id", json!(1)),
+            ("decoder_start_token_id", json!(0)),
+            ("is_encoder_decoder", json!(true)),
+        ] {
+            map.insert(key.into(), value);
+        }
+        Ok(())
+    })?;
+    // Tokenizer, scheduler, index, native settings
+    fs::create_dir_all(out.join("tokenizer"))?;
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(args.tokenizer.join(file), out.join("tokenizer").join(file))?;
+    }
+    fs::create_dir_all(out.join("scheduler"))?;
+    let scheduler = SchedulerConfig::unipc(args.flow_shift);
+    let mut config = json!({});
+    merge(&mut config, scheduler.class.name(), serde_json::to_value(scheduler)?)?;
+    write_json(&out.join("scheduler/scheduler_config.json"), &config)?;
+    write_json(
+        &out.join("model_index.json"),
+        &json!({
+            "_class_name": "WanPipeline",
+            "_diffusers_version": DIFFUSERS_VERSION,
+            "boundary_ratio": null,
+            "expand_timesteps": false,
+            "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+            "text_encoder": ["transformers", "UMT5EncoderModel"],
+            "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+            "transformer": ["diffusers", "WanTransformer3DModel"],
+            "transformer_2": [null, null],
+            "vae": ["diffusers", "AutoencoderKLWan"],
+        }),
+    )?;
+    write_json(
+        &out.join("sora.json"),
+        &json!({
+            "width": args.width,
+            "height": args.height,
+            "num_frames": args.frames,
+            "frame_rate": [sora_world::FRAMES_PER_SECOND, 1],
+            "num_inference_steps": args.steps,
+            "guidance_scale": args.guidance_scale,
+            "max_sequence_length": MAX_SEQUENCE_LENGTH,
+        }),
+    )
+}
+
+fn averaged(run: &Path, parameters: &Parameters) -> anyhow::Result<Tensor> {
+    let average = checkpoint::average(&run.join("checkpoint.safetensors"))?;
+    ensure!(
+        average.numel() as i64 == parameters.len(),
+        "the checkpoint in {} has {} parameters, this configuration {}",
+        run.display(),
+        average.numel(),
+        parameters.len()
+    );
+    Ok(average)
+}
+
+fn component(
+    out: &Path,
+    name: &str,
+    stem: &str,
+    tensors: impl Iterator<Item = (String, Tensor)>,
+    fill: impl FnOnce(&mut serde_json::Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let dir = out.join(name);
+    fs::create_dir_all(&dir)?;
+    let tensors: Vec<(String, Tensor)> = tensors.map(|(n, t)| (n, t.contiguous())).collect();
+    Tensor::write_safetensors(&tensors, dir.join(format!("{stem}.safetensors")))?;
+    let mut config = json!({});
+    fill(&mut config)?;
+    write_json(&dir.join("config.json"), &config)
+}
+
+fn merge(config: &mut serde_json::Value, class: &str, values: serde_json::Value) -> anyhow::Result<()> {
+    let (Some(map), serde_json::Value::Object(values)) = (config.as_object_mut(), values) else {
+        anyhow::bail!("a config is an object");
+    };
+    map.extend(values);
+    map.insert("_class_name".into(), json!(class));
+    map.insert("_diffusers_version".into(), json!(DIFFUSERS_VERSION));
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &serde_json::Value) -> anyhow::Result<()> {
+    fs::write(path, serde_json::to_string_pretty(value)? + "\n")?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! All parameters of a network in one flat tensor, so that optimizer, clipping and averages are a few
+//! large operations and a checkpoint is a handful of tensors.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use sora_diffusion::weights::{WeightSource, Weights};
+use tch::{Device, Kind, Tensor};
+
+use crate::seeds::Seeds;
+
+/// Name and shape of one parameter, in the order the network asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<i64>,
+}
+
+impl Entry {
+    fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
+}
+
+/// The parameters of a network that is being trained.
+pub(crate) struct Parameters {
+    entries: Vec<Entry>,
+    /// All values, f32.
+    pub(crate) flat: Tensor,
+    /// Leaves of the autograd graph, in the memory of `flat`, in the order of `entries`.
+    leaves: Vec<Tensor>,
+}
+
+/// First pass: notes what the network asks for.
+#[derive(Default)]
+struct Recorder(RefCell<Vec<Entry>>);
+
+impl WeightSource for Recorder {
+    fn tensor(&self, name: &str, shape: &[i64]) -> sora_diffusion::Result<Tensor> {
+        self.0.borrow_mut().push(Entry { name: name.into(), shape: shape.into() });
+        Ok(Tensor::zeros(shape, (Kind::Float, Device::Cpu)))
+    }
+}
+
+/// Second pass: hands out the leaves.
+struct Leaves(BTreeMap<String, Tensor>);
+
+impl WeightSource for Leaves {
+    fn tensor(&self, name: &str, _shape: &[i64]) -> sora_diffusion::Result<Tensor> {
+        Ok(self.0[name].shallow_clone())
+    }
+}
+
+impl Parameters {
+    /// Builds a network with fresh parameters on `device`.
+    ///
+    /// `build` is called twice: to learn the names and shapes, then with the real parameters, which
+    /// begin as [`initial_value`] says.
+    pub(crate) fn build<T>(
+        device: Device,
+        seed: u64,
+        build: impl Fn(&Weights) -> sora_diffusion::Result<T>,
+    ) -> anyhow::Result<(Self, T)> {
+        Self::build_with(device, seed, initial_value, build)
+    }
+
+    /// [`Self::build`] with other initial values.
+    pub(crate) fn build_with<T>(
+        device: Device,
+        seed: u64,
+        initial_value: impl Fn(&Entry) -> Tensor,
+        build: impl Fn(&Weights) -> sora_diffusion::Result<T>,
+    ) -> anyhow::Result<(Self, T)> {
+        let recorder = Rc::new(Recorder::default());
+        build(&Weights::new(recorder.clone()))?;
+        let entries = recorder.0.take();
+        let total: i64 = entries.iter().map(Entry::len).sum();
+        let flat = Tensor::zeros([total], (Kind::Float, device));
+        let mut leaves = Vec::new();
+        let mut at = 0;
+        tch::manual_seed(Seeds::new(seed, 0, 0).next_u64() as i64);
+        for entry in &entries {
+            let mut view = flat.narrow(0, at, entry.len()).view(entry.shape.as_slice());
+            view.copy_(&initial_value(entry));
+            // Shares the memory without being a view: autograd forbids views of a tensor that is
+            // changed in place, which is what the optimizer does to `flat`.
+            let mut leaf = view.zeros_like();
+            leaf.set_data(&view);
+            leaves.push(leaf.set_requires_grad(true));
+            at += entry.len();
+        }
+        let by_name = entries.iter().zip(&leaves).map(|(e, l)| (e.name.clone(), l.shallow_clone())).collect();
+        let network = build(&Weights::new(Rc::new(Leaves(by_name))))?;
+        Ok((Self { entries, flat, leaves }, network))
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> i64 {
+        self.flat.numel() as i64
+    }
+
+    /// The gradients of all parameters as one tensor, and no gradients left behind.
+    pub(crate) fn take_gradients(&mut self) -> Tensor {
+        let parts: Vec<Tensor> = self
+            .leaves
+            .iter()
+            .map(|leaf| {
+                let grad = leaf.grad();
+                if grad.defined() { grad.reshape([-1]) } else { leaf.zeros_like().detach().reshape([-1]) }
+            })
+            .collect();
+        let flat = tch::no_grad(|| Tensor::cat(&parts, 0));
+        for leaf in &mut self.leaves {
+            leaf.zero_grad();
+        }
+        flat
+    }
+
+    /// Names and values taken from a flat tensor laid out like this one (the parameters or an average of them).
+    pub(crate) fn named<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = (&'a str, Tensor)> + 'a {
+        let mut at = 0;
+        self.entries.iter().map(move |entry| {
+            let value = flat.narrow(0, at, entry.len()).view(entry.shape.as_slice());
+            at += entry.len();
+            (entry.name.as_str(), value)
+        })
+    }
+}
+
+/// How parameters begin, by what their names say they are.
+pub(crate) fn initial_value(entry: &Entry) -> Tensor {
+    let shape = entry.shape.as_slice();
+    let options = (Kind::Float, Device::Cpu);
+    let name = entry.name.as_str();
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_norm = last == "gamma" || (last == "weight" && shape.len() == 1);
+    let fan_in = shape.iter().skip(1).product::<i64>().max(1) as f64;
+    if is_norm {
+        Tensor::ones(shape, options)
+    } else if last == "bias" || name == "proj_out.weight" || name.contains("relative_attention_bias") {
+        // proj_out at zero: the first prediction is the mean, not noise.
+        Tensor::zeros(shape, options)
+    } else if last == "scale_shift_table" {
+        Tensor::randn(shape, options) / (shape[shape.len() - 1] as f64).sqrt()
+    } else if name.contains("time_embedder") || name.contains("time_proj") {
+        Tensor::randn(shape, options) * 0.02
+    } else if name == "shared.weight" {
+        Tensor::randn(shape, options)
+    } else if shape.len() >= 4 {
+        // Convolutions: the default of torch, uniform with variance 1/(3·fan in).
+        (Tensor::rand(shape, options) * 2.0 - 1.0) / fan_in.sqrt()
+    } else {
+        Tensor::randn(shape, options) / fan_in.sqrt()
+    }
+}

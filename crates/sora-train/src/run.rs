@@ -1,0 +1,65 @@
+//! A run folder: what was asked, what came of it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tch::Device;
+
+/// The folder of one training stage.
+pub(crate) struct Run {
+    dir: PathBuf,
+}
+
+impl Run {
+    /// Makes the folder and notes the command.
+    pub(crate) fn create(dir: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("run folder {}", dir.display()))?;
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(dir.join("command.txt"))
+            .with_context(|| format!("run folder {} is not writable", dir.display()))?;
+        let command: Vec<String> = std::env::args().collect();
+        writeln!(log, "{}", command.join(" "))?;
+        Ok(Self { dir: dir.into() })
+    }
+
+    /// The checkpoint of the stage.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.dir.join("checkpoint.safetensors")
+    }
+
+    /// A file in the folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Appends one line of figures to `loss.csv`.
+    pub(crate) fn log(&self, header: &str, values: &[f64]) -> anyhow::Result<()> {
+        let path = self.dir.join("loss.csv");
+        let fresh = !path.exists();
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        if fresh {
+            writeln!(file, "{header}")?;
+        }
+        let line: Vec<String> = values.iter().map(|v| format!("{v}")).collect();
+        writeln!(file, "{}", line.join(","))?;
+        Ok(())
+    }
+}
+
+/// `cpu` or `cuda:N`.
+pub(crate) fn device(name: &str) -> anyhow::Result<Device> {
+    use sora_diffusion::device::DeviceChoice;
+    let choice = match name {
+        "cpu" => DeviceChoice::Cpu,
+        "cuda" => DeviceChoice::Cuda(0),
+        other => {
+            let index = other.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+            DeviceChoice::Cuda(index.with_context(|| format!("device is {other}, it must be cpu or cuda:N"))?)
+        }
+    };
+    Ok(choice.resolve()?)
+}

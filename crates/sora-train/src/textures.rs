@@ -1,0 +1,67 @@
+//! Moving textures that look like nothing in particular: dead leaves, gradients and noise.
+//!
+//! A VAE that saw only our own worlds would fail on camera pictures. Overlapping discs of random size and
+//! colour have the edge and scale statistics of photographs (the dead leaves model: Lee, Mumford,
+//! Huang 2001).
+
+use crate::seeds::Seeds;
+
+struct Leaf {
+    x: f32,
+    y: f32,
+    radius: f32,
+    dx: f32,
+    dy: f32,
+    colour: [f32; 3],
+    stripe: f32,
+}
+
+/// RGB bytes `[T, H, W, 3]`.
+pub(crate) fn render(seeds: &mut Seeds, num_frames: usize, side: usize) -> Vec<u8> {
+    let pan = [seeds.range(-2.0, 2.0), seeds.range(-2.0, 2.0)];
+    let scale = side as f32;
+    let leaves: Vec<Leaf> = (0..40 + seeds.below(60))
+        .map(|_| {
+            // Radii follow a power law, small ones on top.
+            let radius = scale * 0.03 / seeds.range(0.06, 1.0);
+            Leaf {
+                x: seeds.range(-0.2, 1.2) * scale,
+                y: seeds.range(-0.2, 1.2) * scale,
+                radius,
+                dx: pan[0] + seeds.range(-0.7, 0.7),
+                dy: pan[1] + seeds.range(-0.7, 0.7),
+                colour: std::array::from_fn(|_| seeds.unit()),
+                stripe: if seeds.unit() < 0.3 { seeds.range(0.2, 1.2) } else { 0.0 },
+            }
+        })
+        .collect();
+    let (top, bottom): ([f32; 3], [f32; 3]) =
+        (std::array::from_fn(|_| seeds.unit()), std::array::from_fn(|_| seeds.unit()));
+    let grain = if seeds.unit() < 0.5 { seeds.range(0.0, 0.02) } else { 0.0 };
+
+    let mut frames = Vec::with_capacity(num_frames * side * side * 3);
+    for t in 0..num_frames {
+        for row in 0..side {
+            for column in 0..side {
+                let (x, y) = (column as f32, row as f32);
+                let blend = y / scale;
+                let mut colour: [f32; 3] = std::array::from_fn(|c| top[c] + (bottom[c] - top[c]) * blend);
+                for leaf in &leaves {
+                    let (dx, dy) = (x - leaf.x - leaf.dx * t as f32, y - leaf.y - leaf.dy * t as f32);
+                    let distance = (dx * dx + dy * dy).sqrt();
+                    let cover = (leaf.radius - distance + 0.5).clamp(0.0, 1.0);
+                    if cover > 0.0 {
+                        let shade = 1.0 + 0.3 * (dx + dy) / leaf.radius.max(1.0) * 0.5;
+                        let stripe = if leaf.stripe > 0.0 { 0.8 + 0.2 * (dx * leaf.stripe).sin() } else { 1.0 };
+                        for (value, leaf_value) in colour.iter_mut().zip(leaf.colour) {
+                            *value += cover * (leaf_value * shade * stripe - *value);
+                        }
+                    }
+                }
+                let noise = (seeds.unit() - 0.5) * 2.0 * grain;
+                frames.extend(colour.map(|value| ((value + noise).clamp(0.0, 1.0) * 255.0).round() as u8));
+            }
+        }
+    }
+    frames
+}

@@ -1,0 +1,262 @@
+//! Stage 2: the video VAE, on crops of rendered worlds and of textures.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use sora_diffusion::models::AutoencoderKlWan;
+use sora_model::config::VaeConfig;
+use sora_world::{Domain, Scene, Size};
+use tch::{Kind, Tensor};
+
+use crate::optimizer::{AdamW, learning_rate};
+use crate::parameters::{self, Entry, Parameters};
+use crate::run::{Run, device};
+use crate::seeds::Seeds;
+use crate::video::{clip_to_tensor, psnr, to_tensor};
+use crate::{checkpoint, progress, sheet, textures};
+
+/// Options of `sora-train vae`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run folder; a checkpoint in it is continued.
+    #[arg(long, default_value = "runs/vae")]
+    run: PathBuf,
+    /// Steps in all.
+    #[arg(long, default_value_t = 2000)]
+    steps: u64,
+    /// Clips per step.
+    #[arg(long, default_value_t = 6)]
+    batch: usize,
+    /// Side of the square crops, pixels; a multiple of 8.
+    #[arg(long, default_value_t = 64)]
+    crop: u32,
+    /// Frames per clip, 1 + a multiple of 4.
+    #[arg(long, default_value_t = 9)]
+    frames: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 1.5e-3)]
+    learning_rate: f64,
+    /// Weight of the Kullback-Leibler term, per latent value.
+    #[arg(long, default_value_t = 5e-4)]
+    kl_weight: f64,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads of one operation.
+    #[arg(long, default_value_t = 1)]
+    threads: i32,
+    /// Steps between checkpoints and sample sheets.
+    #[arg(long, default_value_t = 200)]
+    every: u64,
+}
+
+/// The VAE of sora-tiny: 8×8 pixels and 4 frames to 8 channels, the residual layout of Wan 2.2.
+pub(crate) fn config() -> VaeConfig {
+    VaeConfig {
+        base_dim: 16,
+        decoder_base_dim: Some(16),
+        z_dim: 8,
+        dim_mult: vec![2, 4, 4],
+        num_res_blocks: 1,
+        temperal_downsample: vec![true, true],
+        latents_mean: vec![0.0; 8],
+        latents_std: vec![1.0; 8],
+        is_residual: true,
+        in_channels: 12,
+        out_channels: 12,
+        patch_size: Some(2),
+        scale_factor_temporal: 4,
+        scale_factor_spatial: 8,
+        ..VaeConfig::default()
+    }
+}
+
+/// Where the VAE begins: at a block average, not at noise.
+///
+/// The averaging shortcuts of the residual layout already carry a small picture through the network, if
+/// the branches beside them begin at zero and the first and last layers only pass colours on. Both heads
+/// end in a norm and a SiLU; a colour survives these as a pair of channels of opposite sign
+/// (silu(x) − silu(−x) = x) next to constant channels that steady the norm. Training then starts at about
+/// 18 dB and learns details, instead of spending its first hours on finding this path.
+fn initial_value(entry: &Entry) -> Tensor {
+    let Entry { name, shape } = entry;
+    let options = (Kind::Float, tch::Device::Cpu);
+    let zeros = || Tensor::zeros(shape.as_slice(), options);
+    // Adds to the centre tap of a causal kernel: the newest frame, the middle pixel.
+    let tap = |weight: &Tensor, o: i64, i: i64, value: f64| {
+        let mut at = weight.narrow(0, o, 1).narrow(1, i, 1).narrow(2, 2, 1).narrow(3, 1, 1).narrow(4, 1, 1);
+        let _ = at.g_add_scalar_(value);
+    };
+    let is_residual_branch = name.ends_with("conv2.weight")
+        || name.ends_with("resample.1.weight")
+        || name.ends_with("attentions.0.proj.weight");
+    match name.as_str() {
+        _ if is_residual_branch => zeros(),
+        "quant_conv.weight" | "post_quant_conv.weight" => {
+            Tensor::eye(shape[0], options).view(shape.as_slice())
+        }
+        _ if name.ends_with("conv_shortcut.weight") => {
+            Tensor::eye_m(shape[0], shape[1], options).view(shape.as_slice())
+        }
+        "encoder.conv_in.weight" => {
+            let weight = parameters::initial_value(entry) * 0.5;
+            let _ = weight.narrow(0, 0, 8).zero_();
+            for colour in 0..3 {
+                for patch in 0..4 {
+                    tap(&weight, colour, 4 * colour + patch, 0.25);
+                    tap(&weight, 3 + colour, 4 * colour + patch, -0.25);
+                }
+            }
+            weight
+        }
+        "encoder.conv_in.bias" | "decoder.conv_in.bias" => {
+            let bias = zeros();
+            let _ = bias.narrow(0, 6, 2).fill_(if name.starts_with("encoder") { 1.0 } else { 4.0 });
+            bias
+        }
+        "encoder.conv_out.weight" => {
+            let weight = parameters::initial_value(entry) * 0.3;
+            let _ = weight.narrow(0, 0, 3).zero_();
+            for colour in 0..3 {
+                // Four time offsets of every channel of conv_in lie side by side here.
+                for offset in 0..4 {
+                    tap(&weight, colour, 4 * colour + offset, 0.25);
+                    tap(&weight, colour, 4 * (3 + colour) + offset, -0.25);
+                }
+            }
+            let _ = weight.narrow(0, shape[0] / 2, shape[0] / 2).zero_();
+            weight
+        }
+        "encoder.conv_out.bias" => {
+            let bias = zeros();
+            // A standard deviation of 0.08 to begin with.
+            let _ = bias.narrow(0, shape[0] / 2, shape[0] / 2).fill_(-5.0);
+            bias
+        }
+        "decoder.conv_in.weight" => {
+            let weight = parameters::initial_value(entry) * 0.3;
+            let _ = weight.narrow(0, 0, 8).zero_();
+            for colour in 0..3 {
+                tap(&weight, colour, colour, 1.0);
+                tap(&weight, 3 + colour, colour, -1.0);
+            }
+            weight
+        }
+        "decoder.conv_out.weight" => {
+            let weight = parameters::initial_value(entry) * 0.1;
+            for colour in 0..3 {
+                for patch in 0..4 {
+                    tap(&weight, 4 * colour + patch, colour, 0.5);
+                    tap(&weight, 4 * colour + patch, 3 + colour, -0.5);
+                }
+            }
+            weight
+        }
+        _ => parameters::initial_value(entry),
+    }
+}
+
+/// One in so many crops is a texture.
+const TEXTURE_EVERY: u64 = 6;
+
+/// Crop `index` of a run, in −1…1, `[1, 3, T, crop, crop]`.
+fn sample(run_seed: u64, index: u64, crop: u32, frames: usize) -> Tensor {
+    let mut seeds = Seeds::new(run_seed, 1, index);
+    if seeds.below(TEXTURE_EVERY) == 0 {
+        let side = i64::from(crop);
+        return to_tensor(&textures::render(&mut seeds, frames, crop as usize), frames as i64, side, side);
+    }
+    let scene = Scene::sample(seeds.next_u64(), &Domain::starter());
+    let size = Size { width: 128.max(crop), height: 128.max(crop) };
+    let clip = clip_to_tensor(&scene.render(size, frames));
+    let offset = |seeds: &mut Seeds| seeds.below(u64::from(size.width - crop) + 1) as i64;
+    let (y, x) = (offset(&mut seeds), offset(&mut seeds));
+    clip.narrow(3, y, i64::from(crop)).narrow(4, x, i64::from(crop)).contiguous()
+}
+
+/// Renders batches on another thread, in order, a few ahead.
+fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
+    let (sender, receiver) = sync_channel(3);
+    let (seed, batch, crop, frames, steps) =
+        (args.seed, args.batch as u64, args.crop, args.frames, args.steps);
+    std::thread::spawn(move || {
+        for step in from_step..steps {
+            let clips: Vec<Tensor> =
+                (0..batch).map(|i| sample(seed, step * batch + i, crop, frames)).collect();
+            if sender.send(Tensor::cat(&clips, 0)).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Differences between neighbouring pixels and frames: what blur loses.
+fn gradients_l1(difference: &Tensor) -> Tensor {
+    let along = |dim: i64| {
+        let n = difference.size()[dim as usize];
+        (difference.narrow(dim, 1, n - 1) - difference.narrow(dim, 0, n - 1)).abs().mean(Kind::Float)
+    };
+    along(3) + along(4) + along(2)
+}
+
+/// Trains until `steps`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let run = Run::create(&args.run)?;
+    let device = device(&args.device)?;
+    tch::set_num_threads(args.threads);
+    let config = config();
+    let (mut parameters, vae) =
+        Parameters::build_with(device, args.seed, initial_value, |w| AutoencoderKlWan::new(w, &config))?;
+    let mut adam = AdamW::new(&parameters.flat, 1e-4, 0.998);
+    let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    eprintln!("VAE: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
+
+    let held_out: Vec<Tensor> = (0..3).map(|i| sample(u64::MAX, i, 128, 9)).collect();
+    let batches = batches(args, done);
+    let bar = progress::bar(args.steps, done);
+    for step in done..args.steps {
+        let video = batches.recv()?.to_device(device);
+        tch::manual_seed(Seeds::new(args.seed, step, 2).next_u64() as i64);
+        let posterior = vae.encode(&video);
+        let difference = vae.decode_unclamped(&posterior.sample()) - &video;
+        let reconstruction = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
+        let detail = gradients_l1(&difference);
+        let kl = (posterior.mean.square() + posterior.logvar.exp() - &posterior.logvar - 1.0).mean(Kind::Float) * 0.5;
+        let loss = &reconstruction + &detail * 0.5 + &kl * args.kl_weight;
+        loss.backward();
+        let gradient = parameters.take_gradients();
+        let rate = learning_rate(args.learning_rate, step, 50, args.steps);
+        let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        let figures = [&reconstruction, &detail, &kl].map(|t| t.double_value(&[]));
+        run.log("step,reconstruction,detail,kl,gradient_norm,rate", &[
+            (step + 1) as f64, figures[0], figures[1], figures[2], norm, rate,
+        ])?;
+        bar.set_message(format!("reconstruction {:.4} kl {:.2}", figures[0], figures[2]));
+        bar.inc(1);
+        if step == 0 || (step + 1) % args.every == 0 || step + 1 == args.steps {
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
+            let rows = held_out_sheet(&vae, &held_out, device);
+            let db: Vec<f64> = rows.chunks(2).map(|pair| psnr(&pair[0], &pair[1])).collect();
+            bar.suspend(|| eprintln!("step {}: held-out PSNR {db:.1?} dB", step + 1));
+            sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
+        }
+    }
+    bar.finish();
+    Ok(())
+}
+
+/// Originals and reconstructions, in turn.
+fn held_out_sheet(vae: &AutoencoderKlWan, clips: &[Tensor], device: tch::Device) -> Vec<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    clips
+        .iter()
+        .flat_map(|clip| {
+            let decoded = vae.decode(&vae.encode(&clip.to_device(device)).mode()).to_device(tch::Device::Cpu);
+            [clip.squeeze_dim(0), decoded.squeeze_dim(0)]
+        })
+        .collect()
+}

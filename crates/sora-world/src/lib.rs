@@ -1,0 +1,38 @@
+//! Procedural 3D scenes with captions and ground truth.
+//!
+//! A [`Scene`] is sampled from a seed and a [`Domain`]; it can say what it shows in few or many words, and
+//! [`Scene::render`] draws it by casting rays at analytic shapes, with shading and soft shadows, and tells what
+//! is true in every frame. Same seed, same domain, same bytes, on every machine; no files, no clock, no
+//! threads.
+//!
+//! ```
+//! use sora_world::{Domain, Scene, Size};
+//!
+//! let scene = Scene::sample(7, &Domain::starter());
+//! let clip = scene.render(Size { width: 64, height: 48 }, 9);
+//! assert_eq!(clip.frames.len(), 9 * 48 * 64 * 3);
+//! println!("{}", scene.caption());
+//! ```
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod body;
+mod camera;
+mod caption;
+mod clip;
+mod domain;
+mod ground;
+mod material;
+mod math;
+mod motion;
+mod render;
+mod rng;
+mod scene;
+mod shadow;
+mod shapes;
+mod sky;
+
+pub use attributes::{Attributes, Camera, Colour, Ground, Heading, Motion, Sky, Style, Subject, Weather};
+pub use clip::{CameraPose, Clip, Event, FRAMES_PER_SECOND, FrameTruth, ObjectTruth, Size};
+pub use domain::Domain;
+pub use scene::Scene;

@@ -1,0 +1,26 @@
+//! `libgstsora.so`: GStreamer elements that generate video with a diffusion transformer.
+//!
+//! - [`soragen`]: a source that makes a clip from a prompt.
+//!
+//! The plugin is not linked to libtorch: `sora-engine-api` opens it when an element first needs it,
+//! so a registry scan costs milliseconds and a missing libtorch is an error of the element that
+//! says what to install.
+
+pub mod soragen;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
+    soragen::register(plugin)
+}
+
+gst::plugin_define!(
+    sora,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    env!("CARGO_PKG_VERSION"),
+    // GStreamer knows licences by its own list of names, which has no "MIT OR Apache-2.0".
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    "sora-gst",
+    env!("CARGO_PKG_REPOSITORY"),
+    "2026-11-23"
+);

@@ -1,0 +1,317 @@
+//! RGB frames to the raw formats of the element. Plain functions on bytes; no GStreamer here.
+
+/// Frame in RGB24, `[height, width, 3]`, no padding. Width and height are even.
+#[derive(Clone, Copy)]
+pub(super) struct Rgb<'a> {
+    pub(super) pixels: &'a [u8],
+    pub(super) width: usize,
+    pub(super) height: usize,
+}
+
+impl<'a> Rgb<'a> {
+    fn rows(self) -> impl Iterator<Item = &'a [u8]> {
+        self.pixels.chunks_exact(self.width * 3).take(self.height)
+    }
+
+    fn row(self, y: usize) -> &'a [u8] {
+        &self.pixels[y * self.width * 3..][..self.width * 3]
+    }
+}
+
+/// One plane to write: bytes and bytes per row.
+pub(super) struct Plane<'a> {
+    pub(super) data: &'a mut [u8],
+    pub(super) stride: usize,
+}
+
+impl Plane<'_> {
+    fn rows(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.data.chunks_mut(self.stride)
+    }
+}
+
+/// Where a chroma sample lies among the luma samples it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChromaSite {
+    /// On the left column of the pair (MPEG-2); else between the two (MPEG-1, JPEG).
+    pub(super) horizontally_cosited: bool,
+    /// On the upper row of the pair; else between the two.
+    pub(super) vertically_cosited: bool,
+}
+
+/// Bits after the point of the coefficients.
+const FRACTION: u32 = 16;
+
+/// R'G'B' to Y'CbCr in 8 bits (ITU-R BT.601, BT.709 and relatives).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix {
+    y: [i32; 3],
+    cb: [i32; 3],
+    cr: [i32; 3],
+    /// Y' of black.
+    black: i32,
+}
+
+impl Matrix {
+    /// From the shares of red and blue in luma; `full_range` uses 0 to 255, else Y' is 16 to 235 and
+    /// chroma 16 to 240.
+    pub(super) fn new(kr: f64, kb: f64, full_range: bool) -> Self {
+        let (luma, chroma, black) =
+            if full_range { (1.0, 1.0, 0) } else { (219.0 / 255.0, 224.0 / 255.0, 16) };
+        let kg = 1.0 - kr - kb;
+        let fixed = |shares: [f64; 3], scale: f64| {
+            shares.map(|share| (share * scale * f64::from(1 << FRACTION)).round() as i32)
+        };
+        Self {
+            y: fixed([kr, kg, kb], luma),
+            cb: fixed([-kr, -kg, 1.0 - kb], chroma * 0.5 / (1.0 - kb)),
+            cr: fixed([1.0 - kr, -kg, -kb], chroma * 0.5 / (1.0 - kr)),
+            black,
+        }
+    }
+
+    fn luma(&self, pixel: &[u8]) -> u8 {
+        let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(i32::from);
+        round(self.y[0] * r + self.y[1] * g + self.y[2] * b, FRACTION, self.black)
+    }
+
+    /// Chroma of `2^weight_bits` times a colour.
+    fn chroma(&self, [r, g, b]: [i32; 3], weight_bits: u32) -> [u8; 2] {
+        [self.cb, self.cr].map(|m| round(m[0] * r + m[1] * g + m[2] * b, FRACTION + weight_bits, 128))
+    }
+}
+
+fn round(value: i32, bits: u32, offset: i32) -> u8 {
+    (((value + (1 << (bits - 1))) >> bits) + offset).clamp(0, 255) as u8
+}
+
+/// Copies rows.
+pub(super) fn to_rgb(rgb: Rgb<'_>, mut out: Plane<'_>) {
+    for (from, to) in rgb.rows().zip(out.rows()) {
+        to[..from.len()].copy_from_slice(from);
+    }
+}
+
+/// Adds an opaque alpha.
+pub(super) fn to_rgba(rgb: Rgb<'_>, mut out: Plane<'_>) {
+    for (from, to) in rgb.rows().zip(out.rows()) {
+        for (pixel, rgba) in from.chunks_exact(3).zip(to.chunks_exact_mut(4)) {
+            rgba[..3].copy_from_slice(pixel);
+            rgba[3] = 255;
+        }
+    }
+}
+
+/// Planes Y, Cb, Cr; chroma at half width and height.
+pub(super) fn to_i420(
+    rgb: Rgb<'_>,
+    matrix: &Matrix,
+    site: ChromaSite,
+    [y, mut cb, mut cr]: [Plane<'_>; 3],
+) {
+    luma(rgb, matrix, y);
+    for (row, (cb, cr)) in cb.rows().zip(cr.rows()).take(rgb.height / 2).enumerate() {
+        for (column, (cb, cr)) in cb.iter_mut().zip(cr).take(rgb.width / 2).enumerate() {
+            [*cb, *cr] = chroma(rgb, matrix, site, column, row);
+        }
+    }
+}
+
+/// Planes Y and CbCr interleaved; chroma at half width and height.
+pub(super) fn to_nv12(
+    rgb: Rgb<'_>,
+    matrix: &Matrix,
+    site: ChromaSite,
+    [y, mut cbcr]: [Plane<'_>; 2],
+) {
+    luma(rgb, matrix, y);
+    for (row, cbcr) in cbcr.rows().take(rgb.height / 2).enumerate() {
+        for (column, pair) in cbcr.chunks_exact_mut(2).take(rgb.width / 2).enumerate() {
+            pair.copy_from_slice(&chroma(rgb, matrix, site, column, row));
+        }
+    }
+}
+
+fn luma(rgb: Rgb<'_>, matrix: &Matrix, mut out: Plane<'_>) {
+    for (from, to) in rgb.rows().zip(out.rows()) {
+        for (pixel, y) in from.chunks_exact(3).zip(to) {
+            *y = matrix.luma(pixel);
+        }
+    }
+}
+
+/// The chroma sample of one 2 by 2 block, filtered in RGB, which is the same as filtering chroma
+/// and rounds once.
+fn chroma(
+    rgb: Rgb<'_>,
+    matrix: &Matrix,
+    site: ChromaSite,
+    column: usize,
+    row: usize,
+) -> [u8; 2] {
+    let (columns, column_bits) = taps(column, site.horizontally_cosited);
+    let (rows, row_bits) = taps(row, site.vertically_cosited);
+    let mut sum = [0; 3];
+    for (y, row_weight) in rows {
+        let line = rgb.row(y);
+        for (x, column_weight) in columns {
+            for (sum, &value) in sum.iter_mut().zip(&line[3 * x..3 * x + 3]) {
+                *sum += row_weight * column_weight * i32::from(value);
+            }
+        }
+    }
+    matrix.chroma(sum, column_bits + row_bits)
+}
+
+/// Positions and weights along one axis, and the binary logarithm of the sum of the weights: the
+/// mean of a pair, or 1-2-1 around its first member, with the picture's edge repeated.
+fn taps(sample: usize, cosited: bool) -> ([(usize, i32); 3], u32) {
+    let first = 2 * sample;
+    if cosited {
+        ([(first.saturating_sub(1), 1), (first, 2), (first + 1, 1)], 2)
+    } else {
+        ([(first, 1), (first + 1, 1), (first, 0)], 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gst_video::prelude::*;
+    use gst_video::{VideoChromaSite, VideoColorRange, VideoConverter, VideoFormat, VideoFrame, VideoInfo};
+
+    /// A picture with every kind of edge: ramps, saturated colours, noise.
+    fn picture(width: usize, height: usize) -> Vec<u8> {
+        let mut noise = 1u32;
+        let mut pixels = Vec::with_capacity(width * height * 3);
+        for y in 0..height {
+            for x in 0..width {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let pixel = match (x * 4 / width, y * 3 / height) {
+                    (0, _) => [(x * 13) as u8, (y * 7) as u8, 128],
+                    (1, 0) => [255, 0, 0],
+                    (1, 1) => [0, 255, 0],
+                    (1, _) => [0, 0, 255],
+                    (2, 0) => [255; 3],
+                    (2, _) => [0; 3],
+                    _ => [(noise >> 24) as u8, (noise >> 16) as u8, (noise >> 8) as u8],
+                };
+                pixels.extend(pixel);
+            }
+        }
+        pixels
+    }
+
+    /// What GStreamer's own converter makes of `pixels`.
+    fn converted(pixels: &[u8], rgb: &VideoInfo, info: &VideoInfo) -> Vec<u8> {
+        let mut buffer = gst::Buffer::with_size(rgb.size()).expect("memory");
+        {
+            let buffer = buffer.get_mut().expect("not shared");
+            let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, rgb).expect("fits");
+            let stride = frame.plane_stride()[0] as usize;
+            for (to, from) in frame
+                .plane_data_mut(0)
+                .expect("has a plane")
+                .chunks_mut(stride)
+                .zip(pixels.chunks(rgb.width() as usize * 3))
+            {
+                to[..from.len()].copy_from_slice(from);
+            }
+        }
+        let from = VideoFrame::from_buffer_readable(buffer, rgb).expect("fits");
+        let out = gst::Buffer::with_size(info.size()).expect("memory");
+        let mut to = VideoFrame::from_buffer_writable(out, info).expect("fits");
+        VideoConverter::new(rgb, info, None).expect("a conversion").frame(&from, &mut to);
+        let buffer = to.into_buffer();
+        let map = buffer.map_readable().expect("readable");
+        map.to_vec()
+    }
+
+    fn planes<'a>(data: &'a mut [u8], info: &VideoInfo) -> Vec<Plane<'a>> {
+        let mut rest = data;
+        let mut planes = Vec::new();
+        let ends = info.offset()[1..].iter().copied().chain([info.size()]);
+        for (start, (end, stride)) in info.offset().iter().zip(ends.zip(info.stride())) {
+            let (plane, after) = rest.split_at_mut(end - start);
+            planes.push(Plane { data: plane, stride: *stride as usize });
+            rest = after;
+        }
+        planes
+    }
+
+    fn ours(pixels: &[u8], info: &VideoInfo) -> Vec<u8> {
+        let (kr, kb) = info.colorimetry().matrix().kr_kb().expect("a YUV matrix");
+        let full = info.colorimetry().range() == VideoColorRange::Range0_255;
+        let matrix = Matrix::new(kr, kb, full);
+        let site = ChromaSite {
+            horizontally_cosited: info.chroma_site().contains(VideoChromaSite::H_COSITED),
+            vertically_cosited: info.chroma_site().contains(VideoChromaSite::V_COSITED),
+        };
+        let rgb = Rgb { pixels, width: info.width() as usize, height: info.height() as usize };
+        let mut data = vec![0; info.size()];
+        let planes = planes(&mut data, info);
+        match info.format() {
+            VideoFormat::I420 => {
+                to_i420(rgb, &matrix, site, planes.try_into().unwrap_or_else(|_| panic!("3 planes")));
+            }
+            _ => to_nv12(rgb, &matrix, site, planes.try_into().unwrap_or_else(|_| panic!("2 planes"))),
+        }
+        data
+    }
+
+    #[test]
+    fn yuv_is_what_videoconvert_makes_of_the_same_rgb() {
+        gst::init().expect("GStreamer starts");
+        // Below and above the height where GStreamer changes its default colorimetry.
+        for (width, height) in [(64, 48), (16, 16), (144, 592), (80, 736)] {
+            for format in [VideoFormat::I420, VideoFormat::Nv12] {
+                for colorimetry in [None, Some("bt601"), Some("bt709"), Some("1:3:5:1")] {
+                    let colorimetry = colorimetry
+                        .map(|name| name.parse::<gst_video::VideoColorimetry>().expect("known"));
+                    let builder = VideoInfo::builder(format, width, height);
+                    let info = match &colorimetry {
+                        Some(colorimetry) => builder.colorimetry(colorimetry).build(),
+                        None => builder.build(),
+                    };
+                    let info = info.expect("a valid format");
+                    let rgb = VideoInfo::builder(VideoFormat::Rgb, width, height).build();
+                    let pixels = picture(width as usize, height as usize);
+                    let expected = converted(&pixels, &rgb.expect("valid"), &info);
+                    let worst = ours(&pixels, &info)
+                        .iter()
+                        .zip(&expected)
+                        .map(|(ours, theirs)| ours.abs_diff(*theirs))
+                        .max();
+                    assert!(worst <= Some(1), "{format:?} {width}x{height} {colorimetry:?}: {worst:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn white_black_and_primaries_have_their_standard_values() {
+        let bt601 = Matrix::new(0.299, 0.114, false);
+        let bt709 = Matrix::new(0.2126, 0.0722, false);
+        for (matrix, colour, expected) in [
+            (&bt601, [255, 255, 255], [235, 128, 128]),
+            (&bt601, [0, 0, 0], [16, 128, 128]),
+            (&bt601, [255, 0, 0], [81, 90, 240]),
+            (&bt709, [255, 0, 0], [63, 102, 240]),
+            (&bt709, [0, 0, 255], [32, 240, 118]),
+        ] {
+            let [cb, cr] = matrix.chroma(colour.map(i32::from), 0);
+            assert_eq!([matrix.luma(&colour), cb, cr], expected, "{colour:?}");
+        }
+    }
+
+    #[test]
+    fn rows_longer_than_the_picture_are_left_alone_behind_it() {
+        let rgb = Rgb { pixels: &[7; 2 * 2 * 3], width: 2, height: 2 };
+        let mut data = [1; 2 * 12];
+        to_rgba(rgb, Plane { data: &mut data, stride: 12 });
+        assert_eq!(data[..12], [7, 7, 7, 255, 7, 7, 7, 255, 1, 1, 1, 1]);
+        let mut data = [1; 2 * 8];
+        to_rgb(rgb, Plane { data: &mut data, stride: 8 });
+        assert_eq!(data, [7, 7, 7, 7, 7, 7, 1, 1, 7, 7, 7, 7, 7, 7, 1, 1]);
+    }
+}

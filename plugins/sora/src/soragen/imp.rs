@@ -1,0 +1,552 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+use sora_engine_api::Generation;
+
+use super::job::{End, Next};
+use super::model::ModelInfo;
+use super::negotiate::Output;
+use super::settings::{self, Plan, Settings};
+use super::stats::Stats;
+use super::worker::{Clip, KeptModel};
+use super::{caps, negotiate, tags};
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("soragen", gst::DebugColorFlags::empty(), Some("Text-to-video source"))
+});
+
+/// How long a stop waits for the worker. A denoising step cannot be interrupted; a worker that is
+/// in a long one is left alone and ends by itself after it.
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
+
+#[derive(Default)]
+pub struct SoraGen {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+    stats: Mutex<Stats>,
+    kept_model: KeptModel,
+    /// An ERROR has been posted; one is enough.
+    failed: AtomicBool,
+}
+
+/// What lives from READY on.
+#[derive(Default)]
+struct State {
+    model: Option<ModelInfo>,
+    run: Option<Run>,
+    flushing: bool,
+}
+
+/// What lives from PAUSED on.
+struct Run {
+    plan: Plan,
+    output: Option<Output>,
+    clip: Clip,
+    /// The clip's size is settled and its frames have this size.
+    size: Option<(u32, u32)>,
+    /// Index of the next frame.
+    frame: u64,
+    clock: LiveClock,
+}
+
+/// When the frames of a live clip are due, in running time.
+#[derive(Clone, Copy, Default)]
+struct LiveClock {
+    /// Running time that the base class adds to our timestamps, fixed at the first frame.
+    anchor: Option<gst::ClockTime>,
+    /// What late frames have added since.
+    delay: gst::ClockTime,
+}
+
+impl SoraGen {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
+        update(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn start_clip(&self, model: ModelInfo) -> Clip {
+        Clip::start(&self.obj(), model, self.kept_model.clone())
+    }
+
+    /// Calls the running clip off; a flush makes it anew.
+    fn cancel_clip(&self) {
+        let clip = self.state().run.as_ref().map(|run| run.clip.clone());
+        if let Some(clip) = clip {
+            clip.cancel();
+        }
+    }
+
+    /// The clip to take frames from, requested in the negotiated size; a new one when the last was
+    /// called off by a flush.
+    fn running_clip(&self) -> Result<(Clip, Option<Generation>), gst::FlowError> {
+        let (model, output, plan) = {
+            let mut state = self.state();
+            if state.flushing {
+                return Err(gst::FlowError::Flushing);
+            }
+            let State { model: Some(model), run: Some(run), .. } = &mut *state else {
+                return Err(gst::FlowError::Flushing);
+            };
+            if run.size.is_some() && !run.clip.job.is_cancelled() {
+                return Ok((run.clip.clone(), None));
+            }
+            (model.clone(), run.output.clone(), run.plan.clone())
+        };
+        let output = output.ok_or(gst::FlowError::NotNegotiated)?;
+        let name = model.name.clone();
+        let called_off = || self.state().run.as_ref().is_none_or(|run| run.clip.job.is_cancelled());
+        let anew = called_off().then(|| self.start_clip(model));
+
+        let (width, height) = (output.info.width(), output.info.height());
+        let generation = Generation {
+            prompt: plan.prompt,
+            negative_prompt: plan.negative_prompt,
+            width,
+            height,
+            num_frames: plan.num_frames,
+            num_inference_steps: plan.num_inference_steps,
+            guidance_scale: plan.guidance_scale,
+            seed: plan.seed,
+            scheduler: plan.scheduler,
+        };
+        gst::info!(CAT, imp = self, "{name} makes {generation:?}");
+        let mut state = self.state();
+        let flushing = state.flushing;
+        let Some(run) = &mut state.run else { return Err(gst::FlowError::Flushing) };
+        if let Some(clip) = anew {
+            run.clip = clip;
+            run.clip.job.set_flushing(flushing);
+            run.frame = 0;
+        }
+        run.size = Some((width, height));
+        run.clip.job.request(generation.clone());
+        Ok((run.clip.clone(), Some(generation)))
+    }
+
+    /// Stamps the next frame and counts it.
+    fn stamp(&self, buffer: &mut gst::BufferRef) {
+        let running_time = self.obj().is_live().then(|| self.obj().current_running_time()).flatten();
+        let (late, count) = {
+            let mut state = self.state();
+            let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
+            let rate = frame_rate(model, run.output.as_ref());
+            let start = time_of_frame(run.frame, rate);
+            let end = time_of_frame(run.frame + 1, rate);
+            let late = running_time.is_some_and(|now| run.clock.delay_for(run.frame, start, end, now));
+            buffer.set_pts(start + run.clock.delay);
+            buffer.set_duration(end - start);
+            buffer.set_offset(run.frame);
+            buffer.set_offset_end(run.frame + 1);
+            run.frame += 1;
+            (late, run.frame)
+        };
+        if late {
+            gst::warning!(CAT, imp = self, "frame {} was not ready at its time", count - 1);
+            buffer.set_flags(gst::BufferFlags::DISCONT);
+        }
+        self.update_stats(|stats| {
+            stats.frames = count;
+            stats.late_frames += u64::from(late);
+        });
+    }
+
+    /// The model is known: in READY and above.
+    fn model_and<T>(&self, take: impl FnOnce(&ModelInfo, Option<&Run>) -> T) -> Option<T> {
+        let state = self.state();
+        state.model.as_ref().map(|model| take(model, state.run.as_ref()))
+    }
+
+    /// Length of one frame and of the clip, where they are known.
+    fn durations(&self) -> Option<(gst::ClockTime, gst::ClockTime, u32)> {
+        self.model_and(|model, run| {
+            let run = run?;
+            let rate = frame_rate(model, run.output.as_ref());
+            let frames = run.plan.num_frames;
+            Some((time_of_frame(1, rate), time_of_frame(frames.into(), rate), frames))
+        })
+        .flatten()
+    }
+}
+
+impl LiveClock {
+    /// Moves the clock when the frame that lasts from `start` to `end` is ready only `now`, after
+    /// its whole time has passed; says whether it did. The first frame of all sets the clock.
+    fn delay_for(
+        &mut self,
+        frame: u64,
+        start: gst::ClockTime,
+        end: gst::ClockTime,
+        now: gst::ClockTime,
+    ) -> bool {
+        let Some(anchor) = self.anchor else {
+            self.anchor = Some(now);
+            return false;
+        };
+        if frame == 0 {
+            // A clip made anew after a flush begins when it is ready.
+            self.delay = now.saturating_sub(anchor);
+            return false;
+        }
+        let late = now > anchor + self.delay + end;
+        if late {
+            self.delay = now.saturating_sub(anchor + start);
+        }
+        late
+    }
+}
+
+/// The negotiated rate; the model's own where that is 0/1 or nothing is negotiated yet.
+fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
+    let (numerator, denominator) = model.native.frame_rate;
+    match output.map(|output| output.info.fps()) {
+        Some(rate) if rate.numer() > 0 => rate,
+        _ => gst::Fraction::new(numerator, denominator),
+    }
+}
+
+/// Computed from the index, so that rounding never adds up.
+fn time_of_frame(frame: u64, rate: gst::Fraction) -> gst::ClockTime {
+    // Rates are positive: caps and the model's settings are checked.
+    let (numerator, denominator) = (rate.numer().max(1) as u64, rate.denom().max(1) as u64);
+    let time = frame.mul_div_floor(*gst::ClockTime::SECOND * denominator, numerator);
+    gst::ClockTime::from_nseconds(time.unwrap_or(u64::MAX - 1))
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for SoraGen {
+    const NAME: &'static str = "GstSoraGen";
+    type Type = super::SoraGen;
+    type ParentType = gst_base::PushSrc;
+}
+
+impl ObjectImpl for SoraGen {
+    fn properties() -> &'static [glib::ParamSpec] {
+        settings::properties()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        gst::info!(CAT, imp = self, "setting {}", pspec.name());
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).set(pspec.name(), value);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let stats = || self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match pspec.name() {
+            "stats" => stats().to_structure().to_value(),
+            "seed-used" => {
+                let seed = self.state().run.as_ref().map(|run| run.plan.seed);
+                let seed = seed.or_else(|| stats().generation.map(|generation| generation.seed));
+                seed.and_then(|seed| i64::try_from(seed).ok()).unwrap_or(-1).to_value()
+            }
+            name => self.settings().value(name).unwrap_or_else(|| unreachable!("no property {name}")),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().set_format(gst::Format::Time);
+    }
+}
+
+impl GstObjectImpl for SoraGen {}
+
+impl ElementImpl for SoraGen {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Text-to-video source",
+                "Source/Video",
+                "Generates a video clip from a prompt with a diffusion transformer",
+                "The sora-gst authors",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = caps::template();
+            let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Always);
+            // The parameters of a valid template.
+            vec![gst::PadTemplate::new("src", direction, presence, &caps).expect("a valid template")]
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => {
+                self.failed.store(false, Ordering::SeqCst);
+                let model = ModelInfo::open(&self.settings()).map_err(|error| {
+                    self.post_error_message(error);
+                    gst::StateChangeError
+                })?;
+                gst::info!(CAT, imp = self, "model {model:?}");
+                self.state().model = Some(model);
+            }
+            gst::StateChange::ReadyToPaused => {
+                self.failed.store(false, Ordering::SeqCst);
+                self.obj().set_live(self.settings().is_live);
+            }
+            _ => {}
+        }
+        let result = self.parent_change_state(transition);
+        if transition == gst::StateChange::ReadyToNull {
+            self.state().model = None;
+            let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Freeing a large model takes a while: not under the lock.
+            drop(kept);
+        }
+        result
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        // Both end the clip; the base class only stops taking frames.
+        let ends = matches!(event.type_(), gst::EventType::Eos | gst::EventType::FlushStart);
+        let handled = self.parent_send_event(event);
+        if ends {
+            self.cancel_clip();
+        }
+        handled
+    }
+
+    /// One ERROR per failure. The base class posts a second, general one for every failed flow, also
+    /// when this element has posted the precise one or an element downstream has.
+    fn post_message(&self, message: gst::Message) -> bool {
+        let gst::MessageView::Error(error) = message.view() else {
+            return self.parent_post_message(message);
+        };
+        if self.failed.swap(true, Ordering::SeqCst) {
+            gst::debug!(CAT, imp = self, "already failed: {}", error.error());
+            return true;
+        }
+        let flow = error.details().and_then(|details| details.get::<i32>("flow-return").ok());
+        if flow == Some(gst::FlowReturn::Error.into_glib_value()) {
+            // Whoever returned the error has posted it; this element only stops.
+            let warning = gst::message::Warning::builder(
+                gst::StreamError::Failed,
+                "The video ends early because an element downstream failed.",
+            );
+            return self.parent_post_message(warning.src(&*self.obj()).build());
+        }
+        self.parent_post_message(message)
+    }
+}
+
+impl BaseSrcImpl for SoraGen {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let refuse = |text: String| {
+            gst::error_msg!(gst::LibraryError::Settings, ("{text}"), ["refused before loading the model"])
+        };
+        let model = self.model_and(|model, _| model.clone());
+        let model = model.ok_or_else(|| refuse("soragen was not brought to READY".into()))?;
+        let plan = self.settings().plan(&model.rules, &model.native).map_err(refuse)?;
+        if let Some(text) = &plan.rounded {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        }
+        self.update_stats(|stats| *stats = Stats::default());
+        let clip = self.start_clip(model);
+        let run = Run { plan, output: None, clip, size: None, frame: 0, clock: LiveClock::default() };
+        self.state().run = Some(run);
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        let run = self.state().run.take();
+        if let Some(Run { clip, .. }) = run {
+            clip.cancel();
+            if !clip.job.wait_left(STOP_PATIENCE) {
+                gst::info!(CAT, imp = self, "the worker ends after the step it is in");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        self.set_flushing(true);
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.set_flushing(false);
+        Ok(())
+    }
+
+    fn caps(&self, filter: Option<&gst::Caps>) -> Option<gst::Caps> {
+        let known = self.model_and(|model, run| {
+            let mut caps = caps::of_model(&model.rules);
+            // A clip in the making keeps its size.
+            if let Some((width, height)) = run.and_then(|run| run.size) {
+                let caps = caps.make_mut();
+                caps.set("width", width as i32);
+                caps.set("height", height as i32);
+            }
+            caps
+        });
+        let caps = known.unwrap_or_else(|| self.obj().src_pad().pad_template_caps());
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
+            None => caps,
+        })
+    }
+
+    fn negotiate(&self) -> Result<(), gst::LoggableError> {
+        let result = self.parent_negotiate();
+        let pad = self.obj().src_pad().clone();
+        if result.is_err() && !pad.pad_flags().contains(gst::PadFlags::FLUSHING) {
+            let peer = pad.peer_query_caps(None);
+            let text = self.model_and(|model, _| caps::refusal(&peer, &model.rules));
+            gst::element_imp_error!(
+                self,
+                gst::CoreError::Negotiation,
+                ("{}", text.unwrap_or_else(|| "No video format could be negotiated.".into())),
+                ["downstream takes {peer}"]
+            );
+        }
+        result
+    }
+
+    fn fixate(&self, caps: gst::Caps) -> gst::Caps {
+        let known = self.model_and(|model, _| (model.rules, model.native.clone()));
+        self.parent_fixate(match known {
+            Some((rules, native)) => caps::fixate(caps, &rules, &native),
+            None => caps,
+        })
+    }
+
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let output = Output::new(caps).map_err(|text| gst::loggable_error!(CAT, "{text}"))?;
+        gst::debug!(CAT, imp = self, "negotiated {caps}");
+        // For peers that offer no pool.
+        self.obj().set_blocksize(u32::try_from(output.info.size()).unwrap_or(u32::MAX));
+        if let Some(run) = &mut self.state().run {
+            run.output = Some(output);
+        }
+        self.parent_set_caps(caps)
+    }
+
+    fn decide_allocation(
+        &self,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        negotiate::decide_allocation(query)?;
+        self.parent_decide_allocation(query)
+    }
+
+    /// Live frames leave at their time on the clock.
+    fn times(&self, buffer: &gst::BufferRef) -> (Option<gst::ClockTime>, Option<gst::ClockTime>) {
+        if !self.obj().is_live() {
+            return (None, None);
+        }
+        let end = buffer.pts().zip(buffer.duration()).map(|(pts, duration)| pts + duration);
+        (buffer.pts(), end)
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut;
+        match query.view_mut() {
+            QueryViewMut::Duration(duration) => match (duration.format(), self.durations()) {
+                (gst::Format::Time, Some((_, clip, _))) => {
+                    duration.set(clip);
+                    true
+                }
+                (gst::Format::Default, Some((_, _, frames))) => {
+                    duration.set(gst::format::Default::from_u64(frames.into()));
+                    true
+                }
+                _ => false,
+            },
+            // A frame is there when its time begins, and its time is over one frame later.
+            QueryViewMut::Latency(latency) if self.obj().is_live() => match self.durations() {
+                Some((frame, ..)) => {
+                    latency.set(true, frame, gst::ClockTime::NONE);
+                    true
+                }
+                None => false,
+            },
+            _ => BaseSrcImplExt::parent_query(self, query),
+        }
+    }
+}
+
+impl SoraGen {
+    fn set_flushing(&self, flushing: bool) {
+        let mut state = self.state();
+        state.flushing = flushing;
+        if let Some(run) = &state.run {
+            run.clip.job.set_flushing(flushing);
+        }
+    }
+}
+
+impl PushSrcImpl for SoraGen {
+    fn fill(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let (clip, requested) = self.running_clip()?;
+        if let Some(generation) = requested {
+            // The base class pushes it behind the segment, before this buffer.
+            let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
+            self.obj().send_event(gst::event::Tag::new(tags::of_clip(&name, &generation)));
+        }
+        let frame = match clip.job.next() {
+            Next::Frame(frame) => frame,
+            Next::End(End::Complete) => return Err(gst::FlowError::Eos),
+            Next::End(End::Failed) => return Err(gst::FlowError::Error),
+            Next::Flushing | Next::Cancelled => return Err(gst::FlowError::Flushing),
+        };
+        let output = self.state().run.as_ref().and_then(|run| run.output.clone());
+        let output = output.ok_or(gst::FlowError::NotNegotiated)?;
+        output.write(frame.pixels(), buffer).map_err(|text| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("A frame could not be written."), ["{text}"]);
+            gst::FlowError::Error
+        })?;
+        self.stamp(buffer);
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_do_not_drift() {
+        let rate = gst::Fraction::new(30_000, 1001);
+        assert_eq!(time_of_frame(0, rate), gst::ClockTime::ZERO);
+        // 30,000 frames last 1001 seconds exactly, also after a day of them.
+        assert_eq!(time_of_frame(30_000 * 86, rate), gst::ClockTime::from_seconds(1001 * 86));
+    }
+
+    #[test]
+    fn a_live_clip_waits_for_late_frames_and_keeps_its_pace_after_them() {
+        let ms = gst::ClockTime::from_mseconds;
+        let mut clock = LiveClock::default();
+        // Ready for the first time two seconds after the pipeline started.
+        assert!(!clock.delay_for(0, ms(0), ms(100), ms(2000)));
+        // Less than a frame late: the sink's business.
+        assert!(!clock.delay_for(1, ms(100), ms(200), ms(2150)));
+        // A second late: moved, and the next frame is on time again.
+        assert!(clock.delay_for(2, ms(200), ms(300), ms(3300)));
+        assert_eq!(clock.delay, ms(1100));
+        assert!(!clock.delay_for(3, ms(300), ms(400), ms(3400)));
+    }
+}

@@ -1,0 +1,80 @@
+//! `soragen`: one line makes a video.
+//!
+//! ```text
+//! gst-launch-1.0 soragen prompt="a red ball bounces on the grass" \
+//!     ! x264enc ! mp4mux ! filesink location=clip.mp4
+//! gst-launch-1.0 soragen prompt="a red ball" num-frames=1 ! pngenc ! filesink location=ball.png
+//! ```
+//!
+//! The element loads a Wan-format model directory on a thread of its own (PROGRESS messages
+//! `load`, then `generate`), denoises one clip of the negotiated size, and pushes its frames as the
+//! decoder finishes them, at most a few ahead of downstream. Size and frame rate are the model's
+//! own unless downstream asks for others; asking for a frame rate changes how fast the frames are
+//! shown, not which frames there are. A frame rate of 0/1 is stamped at the model's own rate.
+//!
+//! After the last frame the element sends EOS. A flush throws the clip away and makes the same clip
+//! again from its first frame. Seeking is not possible.
+
+mod caps;
+mod convert;
+mod imp;
+mod job;
+mod messages;
+mod model;
+mod negotiate;
+mod settings;
+mod stats;
+mod tags;
+mod worker;
+
+use gst::glib;
+use gst::prelude::*;
+
+glib::wrapper! {
+    /// The element; see the [module](self).
+    pub struct SoraGen(ObjectSubclass<imp::SoraGen>)
+        @extends gst_base::PushSrc, gst_base::BaseSrc, gst::Element, gst::Object;
+}
+
+/// Number format of the computation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraDtype")]
+pub enum Dtype {
+    /// f32 on the CPU, bf16 on CUDA.
+    #[default]
+    #[enum_value(name = "f32 on the CPU, bf16 on CUDA", nick = "auto")]
+    Auto,
+    /// 32-bit floats.
+    #[enum_value(name = "32-bit floats", nick = "f32")]
+    F32,
+    /// bfloat16.
+    #[enum_value(name = "bfloat16", nick = "bf16")]
+    Bf16,
+    /// IEEE half precision.
+    #[enum_value(name = "IEEE half precision", nick = "f16")]
+    F16,
+}
+
+/// The sampler of the denoising loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraScheduler")]
+pub enum Scheduler {
+    /// The one that the model directory names.
+    #[default]
+    #[enum_value(name = "The one that the model directory names", nick = "auto")]
+    Auto,
+    /// Second-order multistep predictor-corrector.
+    #[enum_value(name = "UniPCMultistepScheduler", nick = "unipc")]
+    UniPc,
+    /// First-order steps along the flow.
+    #[enum_value(name = "FlowMatchEulerDiscreteScheduler", nick = "flow-match-euler")]
+    FlowMatchEuler,
+}
+
+pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    // In the documentation the enums belong to this plugin, not to the program that made them first.
+    Dtype::static_type();
+    Scheduler::static_type();
+    // Rank none: nothing that picks sources by itself should start a diffusion model.
+    gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
+}

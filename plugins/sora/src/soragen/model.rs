@@ -1,0 +1,110 @@
+//! Which model directory, and what is known of it without loading it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use sora_engine_api::{Device, Install, ModelOptions, cuda_driver_present};
+use sora_model::ModelDir;
+use sora_model::defaults::{NativeSettings, SizeRules};
+
+use super::settings::Settings;
+
+/// A model directory that has been looked at, and how to open it.
+#[derive(Clone, Debug)]
+pub(super) struct ModelInfo {
+    /// Short name: that of its directory.
+    pub(super) name: String,
+    pub(super) native: NativeSettings,
+    pub(super) rules: SizeRules,
+    pub(super) options: ModelOptions,
+}
+
+impl ModelInfo {
+    /// Reads configs and weight headers, which takes milliseconds, and checks that the device can
+    /// be there.
+    pub(super) fn open(settings: &Settings) -> Result<Self, gst::ErrorMessage> {
+        let device = settings
+            .device()
+            .map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
+        if let Device::Cuda(index) = device
+            && !cuda_driver_present()
+        {
+            return Err(gst::error_msg!(
+                gst::ResourceError::NotFound,
+                ("There is no device cuda:{index} here; use device=cpu or device=auto."),
+                ["libcuda.so.1, the NVIDIA driver, cannot be opened"]
+            ));
+        }
+        let path = match &settings.model_path {
+            Some(path) => path.clone(),
+            None => default_model().map_err(|tried| {
+                gst::error_msg!(
+                    gst::ResourceError::NotFound,
+                    ("The embedded model was not found; set model-path or SORA_MODEL_PATH to a model directory."),
+                    ["looked for {tried:?}"]
+                )
+            })?,
+        };
+        let mut dir = ModelDir::open(&path).map_err(|error| unusable(&path, &error))?;
+        if let Some(file) = &settings.transformer_file {
+            dir = dir.with_transformer_file(file).map_err(|error| unusable(file, &error))?;
+        }
+        Ok(Self {
+            name: dir.name(),
+            native: dir.native().clone(),
+            rules: dir.size_rules(),
+            options: ModelOptions {
+                model_path: path,
+                transformer_file: settings.transformer_file.clone(),
+                device,
+                dtype: settings.dtype(),
+            },
+        })
+    }
+}
+
+fn unusable(path: &Path, error: &sora_model::ModelError) -> gst::ErrorMessage {
+    let debug = format!("{} opened as a model: {error:?}", path.display());
+    match error {
+        sora_model::ModelError::Missing { .. } => {
+            gst::error_msg!(gst::ResourceError::NotFound, ("The model cannot be used: {error}"), ["{debug}"])
+        }
+        _ => gst::error_msg!(gst::ResourceError::Read, ("The model cannot be used: {error}"), ["{debug}"]),
+    }
+}
+
+/// `$SORA_MODEL_PATH` if it is set; else the installed model; else, for a plugin that was staged
+/// inside the source tree (`target/sora`), the one of the source tree.
+fn default_model() -> Result<PathBuf, Vec<PathBuf>> {
+    if let Some(path) = env::var_os("SORA_MODEL_PATH").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let candidates = Install::of_this_code().map(|install| default_models(&install)).unwrap_or_default();
+    match candidates.iter().find(|path| path.is_dir()) {
+        Some(path) => Ok(path.clone()),
+        None => Err(candidates),
+    }
+}
+
+fn default_models(install: &Install) -> Vec<PathBuf> {
+    let tree = install.prefix.ancestors().nth(2).map(|tree| tree.join("models"));
+    [Some(install.models()), tree].into_iter().flatten().map(|models| models.join("sora-tiny")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_model_is_looked_for_in_the_prefix_then_in_the_source_tree() {
+        let plugin = Path::new("/src/target/sora/lib/gstreamer-1.0/libgstsora.so");
+        let install = Install::of_plugin(plugin).expect("deep enough");
+        assert_eq!(
+            default_models(&install),
+            [
+                Path::new("/src/target/sora/share/sora/models/sora-tiny"),
+                Path::new("/src/models/sora-tiny")
+            ]
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! The thread that loads a model and makes one clip.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use gst::subclass::prelude::*;
+use sora_engine_api::{
+    Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress,
+};
+
+use super::imp::CAT;
+use super::job::{End, Job};
+use super::messages::{self, Reporter};
+use super::model::ModelInfo;
+use super::stats::Stats;
+
+/// The model that stays loaded between clips, with what it was opened by.
+pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
+
+/// A clip in the making: what it shares with its worker, and how it is called off.
+#[derive(Clone, Debug)]
+pub(super) struct Clip {
+    pub(super) job: Arc<Job>,
+    reporter: Arc<Reporter>,
+}
+
+impl Clip {
+    /// Starts the worker. Posts messages: no lock may be held.
+    pub(super) fn start(element: &super::SoraGen, model: ModelInfo, kept: KeptModel) -> Self {
+        let clip = Self { job: Arc::default(), reporter: Arc::new(Reporter::new(element)) };
+        if kept_model(&kept, &model.options).is_none() {
+            clip.reporter.start("load", &format!("loading {}", model.name));
+        }
+        let worker = Worker { job: clip.job.clone(), reporter: clip.reporter.clone(), model, kept };
+        let thread = std::thread::Builder::new().name("soragen".into());
+        if let Err(error) = thread.spawn(move || worker.run()) {
+            clip.reporter.fail(gst::error_msg!(
+                gst::ResourceError::Failed,
+                ("No thread could be started to make the video."),
+                ["{error}"]
+            ));
+            clip.job.end(End::Failed);
+            clip.job.leave();
+        }
+        clip
+    }
+
+    /// Calls the clip off and closes its progress; waits for nothing. Posts messages: no lock may
+    /// be held.
+    pub(super) fn cancel(&self) {
+        self.job.cancel();
+        self.reporter.cancel();
+    }
+}
+
+fn kept_model(kept: &KeptModel, options: &ModelOptions) -> Option<Arc<Model>> {
+    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.as_ref().filter(|(opened, _)| opened == options).map(|(_, model)| Arc::clone(model))
+}
+
+struct Worker {
+    job: Arc<Job>,
+    reporter: Arc<Reporter>,
+    model: ModelInfo,
+    kept: KeptModel,
+}
+
+impl Worker {
+    fn run(self) {
+        // A panic must not leave the streaming thread waiting.
+        let result = catch_unwind(AssertUnwindSafe(|| self.make()));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(EngineError::Internal(format!("panicked: {}", text.unwrap_or("no reason given"))))
+        });
+        match result {
+            Ok(()) => self.job.end(End::Complete),
+            // Nobody is told of what happens after a clip was called off.
+            Err(_) if self.job.is_cancelled() => {}
+            Err(error) => {
+                let debug = format!("{:?}", self.model.options);
+                self.reporter.fail(messages::of_engine(&error, &debug));
+                self.job.end(End::Failed);
+            }
+        }
+        self.job.leave();
+    }
+
+    fn make(&self) -> Result<(), EngineError> {
+        let model = self.load()?;
+        self.update_stats(|stats| {
+            stats.model.clone_from(&self.model.name);
+            stats.device = model.device();
+            stats.dtype = model.dtype();
+        });
+        let Some(generation) = self.job.wait_for_request() else {
+            return Err(EngineError::Cancelled);
+        };
+        let steps = generation.num_inference_steps;
+        self.reporter.start("generate", &format!("step 0 of {steps}"));
+        self.update_stats(|stats| stats.generation = Some(generation.clone()));
+        let began = Instant::now();
+        model.generate(&generation, &mut Watch { worker: self, began, percent: None, decoding: false })?;
+        self.reporter.complete("decoded");
+        self.update_stats(|stats| stats.generate_time = began.elapsed());
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Arc<Model>, EngineError> {
+        if let Some(model) = kept_model(&self.kept, &self.model.options) {
+            return Ok(model);
+        }
+        let began = Instant::now();
+        let engine = Engine::open()?;
+        if self.job.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let mut watch = Watch { worker: self, began, percent: None, decoding: false };
+        let model = Arc::new(engine.open_model(&self.model.options, &mut watch)?);
+        if self.job.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let kept = (self.model.options.clone(), Arc::clone(&model));
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        self.reporter.complete(&format!("{} is loaded", self.model.name));
+        self.update_stats(|stats| stats.load_time = began.elapsed());
+        Ok(model)
+    }
+
+    fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
+        if let Some(element) = self.reporter.element() {
+            element.imp().update_stats(update);
+        }
+    }
+}
+
+/// Turns what the engine reports into messages and frames.
+struct Watch<'a> {
+    worker: &'a Worker,
+    began: Instant,
+    /// Last percentage of loading that was told.
+    percent: Option<u64>,
+    decoding: bool,
+}
+
+impl Watch<'_> {
+    fn go_on(&self) -> ControlFlow<()> {
+        if self.worker.job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        let reporter = &self.worker.reporter;
+        match progress {
+            Progress::Loading { done_bytes, total_bytes } if total_bytes > 0 => {
+                // Tens of per cent: a line each on a terminal.
+                let percent = done_bytes.saturating_mul(10) / total_bytes * 10;
+                if self.percent.is_none_or(|told| percent > told) {
+                    self.percent = Some(percent);
+                    reporter.progress(&format!("loading {percent} %"));
+                }
+            }
+            Progress::Encoding => reporter.progress("encoding the prompt"),
+            Progress::Step { step, of } => {
+                self.worker.update_stats(|stats| stats.step = step);
+                if step > 0 {
+                    reporter.progress(&format!("step {step} of {of}"));
+                }
+            }
+            Progress::Decoding { .. } if !self.decoding => {
+                self.decoding = true;
+                self.worker.update_stats(|stats| stats.denoise_time = self.began.elapsed());
+                reporter.progress("decoding");
+            }
+            _ => {}
+        }
+        self.go_on()
+    }
+
+    fn frames(&mut self, frames: FrameBatch<'_>) -> ControlFlow<()> {
+        // The operation ends with the first frames, not the last: gst-launch plays only when no
+        // operation is open, and in PAUSED the last frames are not made before it plays.
+        self.worker.reporter.complete("decoding, frames are flowing");
+        let frame_size = frames.width * frames.height * 3;
+        if self.worker.job.push(frames.pixels, frame_size) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    fn log(&mut self, level: Level, target: &str, message: &str) {
+        let element = self.worker.reporter.element();
+        let Some(element) = element else { return };
+        match level {
+            // Errors come back as the call's result; people are told there.
+            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
+            Level::Warn => self.worker.reporter.warn(message),
+            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
+            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
+            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
+        }
+    }
+}
