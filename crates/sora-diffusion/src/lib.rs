@@ -17,9 +17,9 @@ mod error;
 pub mod models;
 pub mod nn;
 pub mod noise;
-//pub mod pipelines;
-//pub mod schedulers;
-//pub mod tokenizer;
+pub mod pipelines;
+pub mod schedulers;
+pub mod tokenizer;
 pub mod weights;
 
 pub use error::{DiffusionError, Result};

@@ -1,23 +1,36 @@
 //! Draws many scenes onto one PNG and says how fast.
 //!
 //! ```text
-//! cargo run --release -p sora-world --example contact_sheet -- OUT.png [starter|full] [SCENES] [FIRST_SEED] [WIDTH] [HEIGHT] [FRAMES]
+//! cargo run --release -p sora-world --example contact_sheet -- OUT.png [starter|full|styles][/VALUE...] [SCENES] [FIRST_SEED] [WIDTH] [HEIGHT] [FRAMES]
 //! ```
-//! Each scene is a row of up to six frames, spread over the clip; two scenes side by side. Captions go to stdout.
+//! `full/car/snow/neon` draws only scenes with these values. Each scene is a row of up to six frames, spread over the clip; two scenes side by side. Captions go to stdout.
+//! With `styles` each scene is shown in all eight styles before the next one comes.
 
 use std::error::Error;
 use std::time::Instant;
 
-use sora_world::{Domain, Scene, Size};
+use sora_world::{Domain, Scene, Size, Style};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let out = args.next().ok_or("usage: contact_sheet OUT.png [starter|full] [SCENES] [FIRST_SEED] [W] [H] [FRAMES]")?;
-    let domain = match args.next().as_deref() {
+    let out = args
+        .next()
+        .ok_or("usage: contact_sheet OUT.png [starter|full|styles] [SCENES] [FIRST_SEED] [W] [H] [FRAMES]")?;
+    let wanted = args.next().unwrap_or_else(|| "starter".into());
+    let mut words = wanted.split('/');
+    let kind = words.next();
+    // "styles" shows each scene in all styles, one after the other.
+    let styles = kind == Some("styles");
+    let mut domain = match kind {
         None | Some("starter") => Domain::starter(),
-        Some("full") => Domain::full(),
-        Some(other) => return Err(format!("domain {other:?} is neither starter nor full").into()),
+        Some("full" | "styles") => Domain::full(),
+        Some(other) => return Err(format!("{other:?} is none of starter, full, styles").into()),
     };
+    for word in words {
+        if !domain.restrict(word) {
+            return Err(format!("no attribute has a value {word:?}").into());
+        }
+    }
     let mut number = |default: u32| args.next().map_or(Ok(default), |text| text.parse::<u32>());
     let (scenes, first) = (number(16)?, number(0)?);
     let size = Size { width: number(128)?, height: number(128)? };
@@ -31,7 +44,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sheet = vec![255_u8; sheet_width * rows * (height + gap) * 3];
     let mut seconds = 0.0;
     for index in 0..scenes as usize {
-        let scene = Scene::sample(u64::from(first) + index as u64, &domain);
+        let count = Style::ALL.len();
+        let scene = if styles {
+            Scene::sample(u64::from(first) + (index / count) as u64, &domain)
+                .with_style(Style::ALL[index % count])
+        } else {
+            Scene::sample(u64::from(first) + index as u64, &domain)
+        };
         println!("{index:3}  {}\n     {}", scene.caption(), scene.detailed_caption());
         let start = Instant::now();
         let clip = scene.render(size, frames);

@@ -16,6 +16,11 @@ macro_rules! vocabulary {
                 match self { $($name::$variant => $text,)+ }
             }
 
+            /// The value called `name`.
+            pub fn from_name(name: &str) -> Option<$name> {
+                $name::ALL.iter().copied().find(|value| value.name() == name)
+            }
+
             /// Position in [`Self::ALL`], the class index of a probe.
             pub const fn index(self) -> usize {
                 self as usize

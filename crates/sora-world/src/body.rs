@@ -84,7 +84,8 @@ impl Body {
                 ..one(Shape::Cylinder, Pattern::Panels, 0.3, v3(0.44, 0.52, 0.44), 0.69)
             },
             Subject::Torus => {
-                let ring = Piece::new(Shape::Torus(0.27), main(Pattern::Panels, 0.5), Vec3::ZERO, Vec3::splat(0.60));
+                let ring =
+                    Piece::new(Shape::Torus(0.27), main(Pattern::Panels, 0.5), Vec3::ZERO, Vec3::splat(0.60));
                 many(0.60, 0.60, 0.61, vec![ring.turned(x_axis, PI / 2.0)])
             }
             Subject::Boat => many(
@@ -93,14 +94,24 @@ impl Body {
                 1.02,
                 vec![
                     Piece::new(HULL, main(Pattern::Plain, 0.3), v3(0.0, -0.22, 0.0), v3(0.78, 0.20, 0.30)),
-                    Piece::new(Shape::Cylinder, plain(WOOD, 0.1), v3(0.02, 0.32, 0.0), v3(0.025, 0.52, 0.025)),
+                    Piece::new(
+                        Shape::Cylinder,
+                        plain(WOOD, 0.1),
+                        v3(0.02, 0.32, 0.0),
+                        v3(0.025, 0.52, 0.025),
+                    ),
                     Piece::new(SAIL, plain(CLOTH, 0.0), v3(-0.24, 0.38, 0.0), v3(-0.24, 0.40, 0.015)),
                     Piece::new(SAIL, main(Pattern::Plain, 0.0), v3(0.24, 0.30, 0.0), v3(0.19, 0.32, 0.015)),
                 ],
             ),
             Subject::Kite => {
                 let bow = |x: f32, y: f32| {
-                    Piece::new(Shape::Sphere, main(Pattern::Plain, 0.1), v3(x, y, 0.0), v3(0.075, 0.045, 0.045))
+                    Piece::new(
+                        Shape::Sphere,
+                        main(Pattern::Plain, 0.1),
+                        v3(x, y, 0.0),
+                        v3(0.075, 0.045, 0.045),
+                    )
                 };
                 many(
                     0.62,
@@ -130,16 +141,31 @@ impl Body {
                         .turned(x_axis, PI / 2.0)
                 };
                 let lamp = |z: f32| {
-                    Piece::new(Shape::Sphere, plain(v3(0.9, 0.85, 0.6), 0.6), v3(0.77, -0.08, z), v3(0.04, 0.06, 0.07))
+                    Piece::new(
+                        Shape::Sphere,
+                        plain(v3(0.9, 0.85, 0.6), 0.6),
+                        v3(0.77, -0.08, z),
+                        v3(0.04, 0.06, 0.07),
+                    )
                 };
                 many(
                     0.41,
                     0.80,
                     0.92,
                     vec![
-                        Piece::new(Shape::Cube, main(Pattern::Plain, 0.5), v3(0.0, -0.10, 0.0), v3(0.78, 0.15, 0.36)),
+                        Piece::new(
+                            Shape::Cube,
+                            main(Pattern::Plain, 0.5),
+                            v3(0.0, -0.10, 0.0),
+                            v3(0.78, 0.15, 0.36),
+                        ),
                         Piece::new(CABIN, plain(GLASS, 0.8), v3(-0.10, 0.19, 0.0), v3(0.50, 0.15, 0.31)),
-                        Piece::new(Shape::Cube, main(Pattern::Plain, 0.4), v3(-0.19, 0.35, 0.0), v3(0.27, 0.025, 0.25)),
+                        Piece::new(
+                            Shape::Cube,
+                            main(Pattern::Plain, 0.4),
+                            v3(-0.19, 0.35, 0.0),
+                            v3(0.27, 0.025, 0.25),
+                        ),
                         wheel(0.46, 0.33),
                         wheel(-0.46, 0.33),
                         wheel(0.46, -0.33),
@@ -162,7 +188,12 @@ impl Body {
                     0.50,
                     1.02,
                     vec![
-                        Piece::new(Shape::Cylinder, plain(WOOD, 0.0), v3(0.0, -0.45, 0.0), v3(0.10, 0.40, 0.10)),
+                        Piece::new(
+                            Shape::Cylinder,
+                            plain(WOOD, 0.0),
+                            v3(0.0, -0.45, 0.0),
+                            v3(0.10, 0.40, 0.10),
+                        ),
                         leaves(0.0, 0.50, 0.0, 0.42),
                         leaves(-0.27, 0.18, 0.10, 0.36),
                         leaves(0.28, 0.15, 0.05, 0.35),
@@ -175,7 +206,12 @@ impl Body {
                 0.55,
                 1.00,
                 vec![
-                    Piece::new(Shape::Cube, main(Pattern::Plain, 0.05), v3(0.0, -0.20, 0.0), v3(0.50, 0.35, 0.42)),
+                    Piece::new(
+                        Shape::Cube,
+                        main(Pattern::Plain, 0.05),
+                        v3(0.0, -0.20, 0.0),
+                        v3(0.50, 0.35, 0.42),
+                    ),
                     Piece::new(PYRAMID, plain(TILES, 0.05), v3(0.0, 0.40, 0.0), v3(0.64, 0.25, 0.56)),
                     Piece::new(Shape::Cube, plain(WOOD, 0.1), v3(0.0, -0.33, 0.42), v3(0.11, 0.22, 0.012)),
                     Piece::new(Shape::Cube, plain(GLASS, 0.8), v3(0.30, -0.14, 0.42), v3(0.10, 0.10, 0.012)),
@@ -193,8 +229,14 @@ impl Body {
                     0.58,
                     0.78,
                     vec![
-                        Piece::new(Shape::Cylinder, plain(CLOTH, 0.0), v3(0.0, -0.26, 0.0), v3(0.17, 0.27, 0.17)),
-                        Piece::new(Shape::Sphere, cap, v3(0.0, 0.17, 0.0), v3(0.60, 0.38, 0.60)).turned(z_axis, 0.0),
+                        Piece::new(
+                            Shape::Cylinder,
+                            plain(CLOTH, 0.0),
+                            v3(0.0, -0.26, 0.0),
+                            v3(0.17, 0.27, 0.17),
+                        ),
+                        Piece::new(Shape::Sphere, cap, v3(0.0, 0.17, 0.0), v3(0.60, 0.38, 0.60))
+                            .turned(z_axis, 0.0),
                     ],
                 )
             }
@@ -202,7 +244,7 @@ impl Body {
     }
 
     /// The body in the world: turned by `rotation` and scaled by `size` about its centre at `position`.
-    pub(crate) fn place(&self, id: u8, size: f32, position: Vec3, rotation: &Mat3) -> Object {
+    pub(crate) fn place(&self, size: f32, position: Vec3, rotation: &Mat3) -> Object {
         let parts = self
             .pieces
             .iter()
@@ -212,14 +254,13 @@ impl Body {
                 Part::new(piece.shape, piece.material, at, &turned, piece.scale * size)
             })
             .collect();
-        Object { id, parts, centre: position, radius: self.reach * size }
+        Object { parts, centre: position, radius: self.reach * size }
     }
 }
 
 /// A subject in the world at one instant.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
-    pub(crate) id: u8,
     pub(crate) parts: Vec<Part>,
     pub(crate) centre: Vec3,
     pub(crate) radius: f32,
@@ -250,7 +291,7 @@ impl Object {
         }
         let mut best = None;
         let mut nearest = f32::MAX;
-        for (index, part) in self.parts.iter().enumerate() {
+        for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| part.near(ray)) {
             let local = part.to_local(ray);
             if let Some(hit) = part.shape.hit(&local)
                 && hit.t < nearest
@@ -279,10 +320,8 @@ impl Object {
     /// The same without the part at `own`: a convex part does not shade itself.
     pub(crate) fn blocks_except(&self, ray: &Ray, own: usize) -> bool {
         self.near(ray)
-            && self
-                .parts
-                .iter()
-                .enumerate()
-                .any(|(index, part)| index != own && part.shape.hit(&part.to_local(ray)).is_some())
+            && self.parts.iter().enumerate().any(|(index, part)| {
+                index != own && part.near(ray) && part.shape.hit(&part.to_local(ray)).is_some()
+            })
     }
 }

@@ -93,6 +93,12 @@ impl View {
         ]
     }
 
+    /// Whether any of a sphere may be in the picture.
+    pub(crate) fn sees(&self, centre: Vec3, radius: f32) -> bool {
+        let [left, top, right, bottom] = self.bounds(centre, radius);
+        left < right && top < bottom
+    }
+
     pub(crate) fn pose(&self) -> CameraPose {
         CameraPose {
             position: self.eye.array(),

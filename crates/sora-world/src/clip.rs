@@ -54,6 +54,11 @@ pub struct FrameTruth {
     pub camera: CameraPose,
     /// What happened nearest to this frame in time.
     pub events: Vec<Event>,
+    /// The keys that the player holds down, on a first person walk.
+    pub keys: Keys,
+    /// [H, W] row-major: 1 where the ground shows a mark that the subject left, hidden by nothing; empty
+    /// where no subject leaves marks.
+    pub marks: Vec<u8>,
 }
 
 /// One object in one frame.
@@ -103,4 +108,50 @@ pub enum Event {
         /// Seconds since the clip's start.
         time: f32,
     },
+    /// Two objects run into each other at `time` seconds.
+    Collision {
+        /// Ids of the two, the one that came running first.
+        objects: [u8; 2],
+        /// Seconds since the clip's start.
+        time: f32,
+    },
+    /// From this frame on, nothing is seen of the object.
+    Vanishes {
+        /// Id of the object.
+        object: u8,
+        /// Time of the frame.
+        time: f32,
+    },
+    /// From this frame on, the object is seen again.
+    Appears {
+        /// Id of the object.
+        object: u8,
+        /// Time of the frame.
+        time: f32,
+    },
+}
+
+/// The player's keys on a first person walk; none is down with any other camera.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Keys {
+    /// Walk on.
+    pub forward: bool,
+    /// Walk backwards.
+    pub back: bool,
+    /// Turn to the left.
+    pub left: bool,
+    /// Turn to the right.
+    pub right: bool,
+}
+
+impl Event {
+    /// When it happens, seconds since the clip's start.
+    pub const fn time(&self) -> f32 {
+        match *self {
+            Event::Contact { time, .. }
+            | Event::Collision { time, .. }
+            | Event::Vanishes { time, .. }
+            | Event::Appears { time, .. } => time,
+        }
+    }
 }

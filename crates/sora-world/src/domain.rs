@@ -1,9 +1,9 @@
-//! Which scenes may be sampled.
+//! Which scenes may be sampled, and what cannot be together.
 
-use crate::attributes::{Camera, Colour, Ground, Motion, Sky, Style, Subject, Weather};
+use crate::attributes::{Camera, Colour, Ground, Motion, Sky, Style, Subject, Texture, Weather};
 
 /// The values each attribute is drawn from, uniformly. Repeating a value makes it likelier; an empty list
-/// stands for the first value of its kind.
+/// stands for every value of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Domain {
@@ -23,20 +23,32 @@ pub struct Domain {
     pub cameras: Vec<Camera>,
     /// Styles.
     pub styles: Vec<Style>,
+    /// Patterns on the subject.
+    pub textures: Vec<Texture>,
+    /// Whether short captions may also name sky, weather, camera and style ("..., at night"); detailed ones
+    /// always do.
+    pub wordy_captions: bool,
 }
 
 impl Domain {
-    /// Everything there is.
+    /// Everything there is. Half of the scenes have plain subjects in fair weather before a still camera.
     pub fn full() -> Self {
+        /// `first` as often as all the others together.
+        fn mostly<T: Copy + PartialEq>(first: T, all: &[T]) -> Vec<T> {
+            let others = all.iter().copied().filter(|&value| value != first);
+            std::iter::repeat_n(first, all.len() - 1).chain(others).collect()
+        }
         Domain {
             subjects: Subject::ALL.to_vec(),
             colours: Colour::ALL.to_vec(),
             grounds: Ground::ALL.to_vec(),
             skies: Sky::ALL.to_vec(),
             motions: Motion::ALL.to_vec(),
-            weathers: Weather::ALL.to_vec(),
-            cameras: Camera::ALL.to_vec(),
-            styles: Style::ALL.to_vec(),
+            weathers: mostly(Weather::Fair, Weather::ALL),
+            cameras: mostly(Camera::Still, Camera::ALL),
+            styles: mostly(Style::Shaded, Style::ALL),
+            textures: mostly(Texture::Plain, Texture::ALL),
+            wordy_captions: true,
         }
     }
 
@@ -61,6 +73,167 @@ impl Domain {
             weathers: vec![Weather::Fair],
             cameras: vec![Camera::Still],
             styles: vec![Style::Shaded],
+            textures: vec![Texture::Plain],
+            wordy_captions: false,
         }
     }
+
+    /// Keeps, of the attribute that has a value called `name`, only that value (after "snow", all scenes are on
+    /// snow). Gives false, and changes nothing, where no attribute does.
+    pub fn restrict(&mut self, name: &str) -> bool {
+        fn keep<T>(list: &mut Vec<T>, value: Option<T>) -> bool {
+            let found = value.is_some();
+            if let Some(value) = value {
+                *list = vec![value];
+            }
+            found
+        }
+        let Domain {
+            subjects, colours, grounds, skies, motions, weathers, cameras, styles, textures, ..
+        } = self;
+        keep(subjects, Subject::from_name(name))
+            || keep(colours, Colour::from_name(name))
+            || keep(grounds, Ground::from_name(name))
+            || keep(skies, Sky::from_name(name))
+            || keep(motions, Motion::from_name(name))
+            || keep(weathers, Weather::from_name(name))
+            || keep(cameras, Camera::from_name(name))
+            || keep(styles, Style::from_name(name))
+            || keep(textures, Texture::from_name(name))
+    }
+
+    /// How many scenes differ in what their detailed captions say: every admitted combination of attributes,
+    /// times the side of the light and the subject's size. Positions, angles and speeds vary beyond that.
+    pub fn count(&self) -> u128 {
+        let distinct = Distinct::of(self);
+        let mut combinations = 0_u128;
+        for &subject in &distinct.subjects {
+            for &ground in distinct.grounds.iter().filter(|&&g| able_on(subject, g)) {
+                let weathers = distinct.weathers.iter().filter(|&&w| possible_under(w, ground)).count();
+                for &camera in distinct.cameras.iter().filter(|&&c| able_in(subject, ground, c)) {
+                    let ways: u128 = distinct
+                        .motions
+                        .iter()
+                        .filter(|&&m| able_to(subject, m) && possible_on(m, ground) && suits(m, camera))
+                        .map(|&m| distinct.ways(m))
+                        .sum();
+                    combinations += ways * weathers as u128;
+                }
+            }
+        }
+        let free = [distinct.colours, distinct.skies, distinct.styles, distinct.textures];
+        let (light_sides, sizes) = (2, 2);
+        free.into_iter().map(|n| n as u128).product::<u128>() * combinations * light_sides * sizes
+    }
+}
+
+/// The values of a domain without repetitions.
+struct Distinct {
+    subjects: Vec<Subject>,
+    grounds: Vec<Ground>,
+    cameras: Vec<Camera>,
+    motions: Vec<Motion>,
+    weathers: Vec<Weather>,
+    colours: usize,
+    skies: usize,
+    styles: usize,
+    textures: usize,
+}
+
+impl Distinct {
+    fn of(domain: &Domain) -> Distinct {
+        fn once<T: Copy + PartialEq>(from: &[T], all: &[T]) -> Vec<T> {
+            all.iter().copied().filter(|value| from.is_empty() || from.contains(value)).collect()
+        }
+        Distinct {
+            subjects: once(&domain.subjects, Subject::ALL),
+            grounds: once(&domain.grounds, Ground::ALL),
+            cameras: once(&domain.cameras, Camera::ALL),
+            motions: once(&domain.motions, Motion::ALL),
+            weathers: once(&domain.weathers, Weather::ALL),
+            colours: once(&domain.colours, Colour::ALL).len(),
+            skies: once(&domain.skies, Sky::ALL).len(),
+            styles: once(&domain.styles, Style::ALL).len(),
+            textures: once(&domain.textures, Texture::ALL).len(),
+        }
+    }
+
+    /// In how many ways a motion shows: headings, companions and their colours, high and low bounces.
+    fn ways(&self, motion: Motion) -> u128 {
+        let headings = if motion.has_heading() { 2 } else { 1 };
+        let heights = if motion == Motion::Bounces { 2 } else { 1 };
+        let companions = if motion.has_companion() {
+            let hides = |c: &&Subject| {
+                motion != Motion::PassesBehind || **c == Subject::Cube || **c == Subject::Cylinder
+            };
+            let kinds = COMPANIONS.iter().filter(hides).filter(|c| self.subjects.contains(c)).count().max(1);
+            kinds * (self.colours - 1).max(1)
+        } else {
+            1
+        };
+        headings * heights * companions as u128
+    }
+}
+
+/// What a subject may meet.
+pub(crate) const COMPANIONS: &[Subject] =
+    &[Subject::Ball, Subject::Cube, Subject::Pyramid, Subject::Cone, Subject::Cylinder];
+
+/// Plain solids do what plain solids do; the others know their trade.
+fn is_solid(subject: Subject) -> bool {
+    use Subject::{Ball, Cone, Cube, Cylinder, Pyramid, Torus};
+    matches!(subject, Ball | Cube | Pyramid | Cone | Cylinder | Torus)
+}
+
+/// Whether `subject` can do `motion`.
+pub(crate) fn able_to(subject: Subject, motion: Motion) -> bool {
+    use Subject::{Ball, Boat, Car, Cube, Cylinder, Kite, Mushroom, Torus};
+    let solid = is_solid(subject);
+    match motion {
+        Motion::Rolls => matches!(subject, Ball | Cube | Cylinder | Torus),
+        Motion::Bounces => solid,
+        Motion::Falls => solid || subject == Mushroom,
+        Motion::Spins => solid || matches!(subject, Car | Kite),
+        Motion::Slides => solid || matches!(subject, Car | Boat | Kite),
+        Motion::Floats => solid || matches!(subject, Boat | Kite),
+        Motion::Orbits | Motion::PassesBehind => solid || matches!(subject, Car | Boat),
+        Motion::Collides => solid || subject == Car,
+        Motion::LeavesTrail => (solid && subject != Torus) || subject == Car,
+        Motion::Stands => !matches!(subject, Kite | Boat),
+    }
+}
+
+/// Whether `subject` is found on `ground`.
+pub(crate) fn able_on(subject: Subject, ground: Ground) -> bool {
+    use Subject::{Boat, Car, House, Kite, Mushroom, Tree};
+    match ground {
+        Ground::Sea => !matches!(subject, Car | Tree | House | Mushroom),
+        Ground::Room => !matches!(subject, Boat | Tree | House | Kite),
+        _ => subject != Boat,
+    }
+}
+
+/// Whether `camera` works around `subject` on `ground`: nobody walks on water or through walls.
+pub(crate) fn able_in(subject: Subject, ground: Ground, camera: Camera) -> bool {
+    match camera {
+        Camera::Walk => !matches!(ground, Ground::Sea | Ground::Room) && subject != Subject::Boat,
+        Camera::Orbit => ground != Ground::Room,
+        _ => true,
+    }
+}
+
+/// Whether `motion` is possible on `ground`.
+pub(crate) fn possible_on(motion: Motion, ground: Ground) -> bool {
+    !(ground == Ground::Sea && matches!(motion, Motion::LeavesTrail | Motion::Stands))
+}
+
+/// Whether `weather` happens over `ground`.
+pub(crate) fn possible_under(weather: Weather, ground: Ground) -> bool {
+    weather == Weather::Fair || ground != Ground::Room
+}
+
+/// Whether `motion` stays where `camera` can see it.
+pub(crate) fn suits(motion: Motion, camera: Camera) -> bool {
+    camera != Camera::Walk
+        || matches!(motion, Motion::Stands | Motion::Spins | Motion::Bounces | Motion::Floats)
 }

@@ -21,18 +21,25 @@ mod camera;
 mod caption;
 mod clip;
 mod domain;
+mod encounter;
 mod ground;
 mod material;
 mod math;
 mod motion;
 mod render;
+mod rig;
 mod rng;
+mod room;
 mod scene;
 mod shadow;
 mod shapes;
 mod sky;
+mod style;
+mod weather;
 
-pub use attributes::{Attributes, Camera, Colour, Ground, Heading, Motion, Sky, Style, Subject, Weather};
-pub use clip::{CameraPose, Clip, Event, FRAMES_PER_SECOND, FrameTruth, ObjectTruth, Size};
+pub use attributes::{
+    Attributes, Camera, Colour, Companion, Ground, Heading, Motion, Sky, Style, Subject, Texture, Weather,
+};
+pub use clip::{CameraPose, Clip, Event, FRAMES_PER_SECOND, FrameTruth, Keys, ObjectTruth, Size};
 pub use domain::Domain;
 pub use scene::Scene;

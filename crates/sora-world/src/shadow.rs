@@ -21,10 +21,15 @@ pub(crate) struct ShadowMap {
 }
 
 impl ShadowMap {
-    /// The shadow of `object` under light from the unit vector `sun` (pointing up).
-    pub(crate) fn cast(object: &Object, sun: Vec3) -> ShadowMap {
+    /// The shadow of `object` under light from the unit vector `sun` (pointing up), left empty if `seen` says
+    /// that nobody sees a sphere of that centre and radius.
+    pub(crate) fn cast(object: &Object, sun: Vec3, seen: impl Fn(Vec3, f32) -> bool) -> ShadowMap {
         let centre = object.centre - sun * (object.centre.y / sun.y);
         let half = object.radius / sun.y * (CELLS as f32 / (CELLS as f32 - 2.0 * MARGIN));
+        let mut map = ShadowMap { centre, half, cells: Vec::new() };
+        if !seen(centre, map.reach()) {
+            return map;
+        }
         let step = 2.0 * half / CELLS as f32;
         let mut cells = Vec::with_capacity(CELLS * CELLS);
         for j in 0..CELLS {
@@ -42,7 +47,8 @@ impl ShadowMap {
         for _ in 0..3 {
             blur(&mut cells, spread);
         }
-        ShadowMap { centre, half, cells }
+        map.cells = cells;
+        map
     }
 
     /// Radius of a sphere around the centre that holds the whole grid.
@@ -56,7 +62,7 @@ impl ShadowMap {
         let x = (p.x - self.centre.x + self.half) * scale - 0.5;
         let z = (p.z - self.centre.z + self.half) * scale - 0.5;
         let last = (CELLS - 1) as f32;
-        if !(0.0..last).contains(&x) || !(0.0..last).contains(&z) {
+        if self.cells.is_empty() || !(0.0..last).contains(&x) || !(0.0..last).contains(&z) {
             return 0.0;
         }
         let (i, j) = (floor(x) as usize, floor(z) as usize);

@@ -288,6 +288,8 @@ fn convex(planes: &[Plane], ray: &Ray) -> Option<LocalHit> {
 pub(crate) struct Part {
     pub(crate) shape: Shape,
     pub(crate) position: Vec3,
+    /// Square of the radius of a sphere around the position that holds the shape.
+    reach: f32,
     /// World to local: inverse scale times inverse rotation.
     pub(crate) inverse: Mat3,
     pub(crate) material: crate::material::Material,
@@ -304,7 +306,14 @@ impl Part {
     ) -> Part {
         let [x, y, z] = rotation.transposed().0;
         let inverse = Mat3([x * (1.0 / scale.x), y * (1.0 / scale.y), z * (1.0 / scale.z)]);
-        Part { shape, position, inverse, material }
+        Part { shape, position, reach: scale.dot(scale), inverse, material }
+    }
+
+    /// Whether a ray with a unit direction passes close enough to be worth an intersection.
+    pub(crate) fn near(&self, ray: &Ray) -> bool {
+        let to = self.position - ray.origin;
+        let along = to.dot(ray.direction);
+        to.dot(to) - along * along <= self.reach
     }
 
     pub(crate) fn to_local(&self, ray: &Ray) -> Ray {

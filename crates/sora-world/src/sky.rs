@@ -1,7 +1,7 @@
 //! Skies and the light they give.
 
-use crate::attributes::Sky;
-use crate::math::{Vec3, exp, floor, sin, smoothstep, v3};
+use crate::attributes::{Sky, Weather};
+use crate::math::{Vec3, exp, floor, noise, sin, smoothstep, v3};
 use crate::rng::lattice;
 
 /// The sun or moon, the air's light, and what is seen above the horizon.
@@ -22,6 +22,10 @@ pub(crate) struct Heaven {
     /// leave every subject a silhouette.
     disc: Vec3,
     star_seed: i32,
+    /// How fast the ground fades into the haze, per unit of distance.
+    pub(crate) ground_haze: f32,
+    /// The same for objects; none in clear air.
+    pub(crate) object_haze: f32,
 }
 
 impl Heaven {
@@ -29,7 +33,7 @@ impl Heaven {
     /// it stands within what the sky allows.
     pub(crate) fn new(kind: Sky, side: f32, lift: f32, star_seed: i32) -> Heaven {
         let (elevation, sun_light, zenith_light, bounce_light, zenith, horizon) = match kind {
-            Sky::Clear | Sky::Cloudy | Sky::Storm => (
+            Sky::Clear => (
                 0.80 + 0.25 * lift,
                 v3(1.0, 0.95, 0.86) * 0.80,
                 v3(0.30, 0.36, 0.46),
@@ -53,6 +57,22 @@ impl Heaven {
                 v3(0.004, 0.008, 0.035),
                 v3(0.03, 0.055, 0.14),
             ),
+            Sky::Storm => (
+                0.95 + 0.20 * lift,
+                v3(0.86, 0.92, 1.0) * 0.30,
+                v3(0.24, 0.26, 0.29),
+                v3(0.13, 0.135, 0.14),
+                v3(0.045, 0.055, 0.075),
+                v3(0.17, 0.19, 0.22),
+            ),
+            Sky::Cloudy => (
+                0.85 + 0.25 * lift,
+                v3(1.0, 0.97, 0.92) * 0.50,
+                v3(0.44, 0.47, 0.52),
+                v3(0.26, 0.26, 0.25),
+                v3(0.10, 0.27, 0.62),
+                v3(0.52, 0.66, 0.84),
+            ),
         };
         let (height, flat) = (sin(elevation), sin(std::f32::consts::FRAC_PI_2 - elevation));
         // From the viewer's side of the subject, so that the face we see is lit.
@@ -68,7 +88,53 @@ impl Heaven {
             horizon,
             disc,
             star_seed,
+            ground_haze: 0.012,
+            object_haze: 0.0,
         }
+    }
+
+    /// Light as it is in a room: from a lamp at night, softened by day.
+    pub(crate) fn go_indoors(&mut self) {
+        let lamp = self.kind == Sky::Night || self.kind == Sky::Storm;
+        if lamp {
+            self.sun_light = v3(1.0, 0.80, 0.52) * 0.55;
+            self.zenith_light = v3(0.24, 0.19, 0.13);
+        }
+        self.bounce_light = self.zenith_light * 0.7;
+        self.sun = (self.sun + Vec3::UP * 0.5).normalized();
+        self.ground_haze = 0.0;
+    }
+
+    /// Changes the air: rain and snowfall dim the light, fog swallows what is far.
+    pub(crate) fn set_weather(&mut self, weather: Weather) {
+        // At night there is less light to scatter than the subject is lit by.
+        let dim = if self.kind == Sky::Night { 0.22 } else { 1.0 };
+        let grey = (self.zenith_light * 0.9 + self.sun_light * 0.35) * dim;
+        match weather {
+            Weather::Fair => {}
+            Weather::Rain | Weather::Snowfall => {
+                self.sun_light = self.sun_light * 0.72;
+                self.zenith = self.zenith.lerp(grey, 0.35);
+                self.horizon = self.horizon.lerp(grey, 0.45);
+                self.ground_haze = 0.035;
+                self.object_haze = 0.015;
+            }
+            Weather::Fog => {
+                self.sun_light = self.sun_light * 0.60;
+                self.zenith = self.zenith.lerp(grey, 0.72);
+                self.horizon = grey;
+                self.ground_haze = 0.17;
+                self.object_haze = 0.055;
+            }
+        }
+    }
+
+    /// `colour` of an object seen at `distance` through the air.
+    pub(crate) fn through_air(&self, colour: Vec3, distance: f32) -> Vec3 {
+        if self.object_haze == 0.0 {
+            return colour;
+        }
+        colour.lerp(self.horizon, 1.0 - exp(-distance * self.object_haze))
     }
 
     /// Linear RGB of the haze where ground meets sky.
@@ -109,18 +175,46 @@ impl Heaven {
                 let disc = 1.0 - smoothstep(0.062 - pixel, 0.062 + pixel, off);
                 colour = colour.lerp(v3(0.92, 0.92, 0.82), disc);
             }
-            _ => {}
+            Sky::Cloudy => {
+                let (cover, shade) = self.clouds(d, 0.40, 0.62);
+                colour = colour.lerp(v3(0.92, 0.93, 0.96).lerp(v3(0.60, 0.64, 0.70), shade), cover);
+            }
+            Sky::Storm => {
+                let (cover, shade) = self.clouds(d, 0.15, 0.75);
+                colour = colour.lerp(v3(0.16, 0.18, 0.21).lerp(v3(0.028, 0.034, 0.046), shade), 0.9 * cover);
+            }
+            Sky::Clear => {}
+        }
+        if self.object_haze > 0.03 {
+            // Fog hides stars, clouds and most of the sun.
+            colour = colour.lerp(self.horizon, 0.45 + 0.5 * exp(-d.y.max(0.0) * 4.0));
         }
         colour
     }
 
+    /// How much of the sky a cloud covers along `d`, and how dark its underside is, both 0..1.
+    fn clouds(&self, d: Vec3, low: f32, high: f32) -> (f32, f32) {
+        // A layer overhead, bent so that it does not shrink to nothing at the horizon.
+        let scale = 1.0 / (d.y.max(0.0) + 0.16);
+        let shift = (self.star_seed & 1023) as f32;
+        let (x, y) = (d.x * scale * 1.1 + shift, d.z * scale * 1.1);
+        let broad = 0.62 * noise(x, y) + 0.26 * noise(x * 2.3, y * 2.3) + 0.12 * noise(x * 5.1, y * 5.1);
+        let cover = smoothstep(low, high, broad) * smoothstep(-0.02, 0.06, d.y);
+        (cover, smoothstep(high - 0.12, high + 0.22, broad))
+    }
+
     fn stars(&self, d: Vec3, pixel: f32) -> Vec3 {
-        // Cells on the plane z = -1 (the part of the sky that a camera facing -z sees).
+        // Cells on the walls of a cube; the wall z = -1 is the one behind the subject.
         const CELLS: f32 = 11.0;
-        if d.z > -0.2 {
-            return Vec3::ZERO;
-        }
-        let (x, y) = (d.x / -d.z * CELLS, d.y / -d.z * CELLS);
+        // A camera that turns around sees the other three sides of the sky.
+        let (side, depth) = if d.z <= -0.2 {
+            (d.x, -d.z)
+        } else if d.x.abs() > d.z.abs() {
+            (d.z, d.x.abs())
+        } else {
+            (d.x, d.z.abs())
+        };
+        let (x, y) = (side / depth * CELLS, d.y / depth * CELLS);
         let (i, j) = (floor(x), floor(y));
         let pick = lattice(i.wrapping_mul(3) + self.star_seed, j);
         if pick < 0.55 {

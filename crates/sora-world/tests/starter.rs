@@ -21,5 +21,8 @@ fn starter_scenes_keep_their_bytes() {
     }
     let full_size = Scene::sample(1234, &domain).render(Size { width: 128, height: 128 }, 33);
     hash = fnv1a(hash, &full_size.frames);
-    assert_eq!(hash, 0x90db_8548_e4ea_8096, "starter() renders or captions differ from those the first model was trained on: {hash:#018x}");
+    assert_eq!(
+        hash, 0x90db_8548_e4ea_8096,
+        "starter() renders or captions differ from those the first model was trained on: {hash:#018x}"
+    );
 }

@@ -139,7 +139,8 @@ fn property_row(spec: &glib::ParamSpec) -> String {
     } else if flags.contains(glib::ParamFlags::CONSTRUCT_ONLY) {
         "when it is made"
     } else {
-        "in NULL or READY"
+        // GStreamer's convention: without a flag, before the element does anything.
+        "in NULL"
     };
     let default = if flags.contains(glib::ParamFlags::WRITABLE) { default_of(spec) } else { String::new() };
     format!(

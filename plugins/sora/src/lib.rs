@@ -12,15 +12,23 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     soragen::register(plugin)
 }
 
-gst::plugin_define!(
-    sora,
-    env!("CARGO_PKG_DESCRIPTION"),
-    plugin_init,
-    env!("CARGO_PKG_VERSION"),
-    // GStreamer knows licences by its own list of names, which has no "MIT OR Apache-2.0".
-    "MIT/X11",
-    env!("CARGO_PKG_NAME"),
-    "sora-gst",
-    env!("CARGO_PKG_REPOSITORY"),
-    "2026-11-23"
-);
+mod plugin {
+    #![allow(missing_docs, reason = "the macro makes public items without any")]
+
+    use super::plugin_init;
+
+    gst::plugin_define!(
+        sora,
+        env!("CARGO_PKG_DESCRIPTION"),
+        plugin_init,
+        env!("CARGO_PKG_VERSION"),
+        // GStreamer knows licences by its own list of names, which has no "MIT OR Apache-2.0".
+        "MIT/X11",
+        env!("CARGO_PKG_NAME"),
+        "sora-gst",
+        env!("CARGO_PKG_REPOSITORY"),
+        "2026-11-23"
+    );
+}
+
+pub use plugin::plugin_register_static;

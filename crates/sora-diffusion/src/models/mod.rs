@@ -2,8 +2,8 @@
 
 pub mod autoencoder_kl_wan;
 pub mod transformer_wan;
-//pub mod umt5;
+pub mod umt5;
 
 pub use autoencoder_kl_wan::AutoencoderKlWan;
 pub use transformer_wan::WanTransformer3DModel;
-//pub use umt5::Umt5EncoderModel;
+pub use umt5::Umt5EncoderModel;

@@ -1,4 +1,4 @@
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// What the text encoder makes of one prompt, without the padding.
 ///
@@ -11,6 +11,10 @@ pub struct PromptEmbeds {
     /// How often each position counts, `[1, L + 1]`; `None` if there is no padding.
     pub(super) weights: Option<Tensor>,
 }
+
+// SAFETY: tch marks Tensor as not Sync because tensors can be written through a shared reference. Nothing
+// writes to these after `new`, and libtorch allows concurrent reads.
+unsafe impl Sync for PromptEmbeds {}
 
 impl PromptEmbeds {
     /// From the encoder's output `[1, L, text_dim]` for the real tokens only.
@@ -26,15 +30,6 @@ impl PromptEmbeds {
         Self {
             embeds: Tensor::cat(&[hidden, &zero], 1),
             weights: Some(Tensor::from_slice(&weights).unsqueeze(0).to_device(hidden.device())),
-        }
-    }
-
-    /// The same numbers elsewhere.
-    #[must_use]
-    pub fn to(&self, device: Device, kind: Kind) -> Self {
-        Self {
-            embeds: self.embeds.to_device(device).to_kind(kind),
-            weights: self.weights.as_ref().map(|w| w.to_device(device)),
         }
     }
 }

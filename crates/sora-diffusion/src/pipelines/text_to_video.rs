@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sora_model::ModelDir;
-use sora_model::config::SchedulerClass;
+use sora_model::config::{SchedulerClass, SchedulerConfig};
 use tch::{Device, Tensor};
 
 use super::frames::{FrameBatch, to_rgb8};
@@ -64,9 +64,8 @@ pub struct TextToVideoPipeline {
     pub(super) prompts: Mutex<VecDeque<(String, Arc<PromptEmbeds>)>>,
 }
 
-// SAFETY: tch marks Tensor as not Sync because tensors can be written through a shared reference. After
-// load nothing here is ever written to (no gradients, no in-place operation on parameters), the
-// embeddings in `prompts` are immutable behind an Arc, and libtorch allows concurrent reads.
+// SAFETY: as for PromptEmbeds. After load nothing here is ever written to: no gradients, no in-place
+// operation on parameters.
 unsafe impl Sync for TextToVideoPipeline {}
 
 fn report(on_progress: &mut OnProgress<'_>, progress: Progress) -> Result<()> {
@@ -173,10 +172,7 @@ impl TextToVideoPipeline {
         ];
         let mut latents = seeded_noise(request.seed, &shape).to_device(self.device);
 
-        let config = match request.scheduler {
-            Some(class) => self.dir.scheduler().with_class(class),
-            None => self.dir.scheduler().clone(),
-        };
+        let config = self.scheduler_config(request.scheduler);
         let mut scheduler = schedulers::from_config(&config)?;
         scheduler.set_timesteps(request.num_inference_steps as usize)?;
         let timesteps = scheduler.timesteps().to_vec();
@@ -199,6 +195,18 @@ impl TextToVideoPipeline {
         }
         report(on_progress, Progress::Step { step: of, of })?;
         Ok(latents)
+    }
+
+    /// The directory's schedule, or the same shift of it walked by another solver.
+    fn scheduler_config(&self, class: Option<SchedulerClass>) -> SchedulerConfig {
+        let own = self.dir.scheduler();
+        match class {
+            Some(class) if class != own.class => match class {
+                SchedulerClass::UniPcMultistep => SchedulerConfig::unipc(own.shift),
+                SchedulerClass::FlowMatchEulerDiscrete => SchedulerConfig::flow_match_euler(own.flow_shift),
+            },
+            _ => own.clone(),
+        }
     }
 
     /// Latents → frames, chunk by chunk over the feature cache.

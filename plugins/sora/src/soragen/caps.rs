@@ -13,7 +13,7 @@ const FORMATS: [VideoFormat; 4] =
 pub(super) fn template() -> gst::Caps {
     gst_video::VideoCapsBuilder::new()
         .format_list(FORMATS)
-        .interlace_mode(gst_video::VideoInterlaceMode::Progressive)
+        .field("interlace-mode", "progressive")
         .build()
 }
 
@@ -117,7 +117,7 @@ pub(super) fn refusal(peer: &gst::CapsRef, rules: &SizeRules) -> String {
     };
     let (nearest_width, nearest_height) =
         rules.nearest_size(width.unwrap_or(0).into(), height.unwrap_or(0).into());
-    let fits = |side: Option<i32>, nearest: u32| side.is_none_or(|side| i64::from(side) == nearest.into());
+    let fits = |side: Option<i32>, nearest: u32| side.is_none_or(|side| i64::from(side) == i64::from(nearest));
     if fits(width, nearest_width) && fits(height, nearest_height) {
         return format!("Downstream asks for {peer}, which is not a form this element writes video in.");
     }

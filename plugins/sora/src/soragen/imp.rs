@@ -3,6 +3,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gst::glib;
+use gst::glib::translate::IntoGlib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
@@ -337,7 +338,7 @@ impl ElementImpl for SoraGen {
             return true;
         }
         let flow = error.details().and_then(|details| details.get::<i32>("flow-return").ok());
-        if flow == Some(gst::FlowReturn::Error.into_glib_value()) {
+        if flow == Some(gst::FlowReturn::Error.into_glib()) {
             // Whoever returned the error has posted it; this element only stops.
             let warning = gst::message::Warning::builder(
                 gst::StreamError::Failed,

@@ -39,8 +39,8 @@ impl Output {
         let layout = match info.format() {
             VideoFormat::Rgb => Layout::Rgb,
             VideoFormat::Rgba => Layout::Rgba,
-            VideoFormat::I420 => Layout::I420(matrix(&info)?, site(&info)),
-            VideoFormat::Nv12 => Layout::Nv12(matrix(&info)?, site(&info)),
+            VideoFormat::I420 => Layout::I420(matrix(&info)?, site(&info)?),
+            VideoFormat::Nv12 => Layout::Nv12(matrix(&info)?, site(&info)?),
             other => return Err(format!("the format {other} is not supported")),
         };
         Ok(Self { info, layout })
@@ -79,12 +79,13 @@ fn matrix(info: &VideoInfo) -> Result<Matrix, String> {
     Ok(Matrix::new(kr, kb, colorimetry.range() == VideoColorRange::Range0_255))
 }
 
-fn site(info: &VideoInfo) -> ChromaSite {
+fn site(info: &VideoInfo) -> Result<ChromaSite, String> {
     let site = info.chroma_site();
-    ChromaSite {
-        horizontally_cosited: site.contains(VideoChromaSite::H_COSITED),
-        vertically_cosited: site.contains(VideoChromaSite::V_COSITED),
+    if site.contains(VideoChromaSite::V_COSITED) {
+        return Err(format!("the chroma site {} is not supported", site.to_str()));
     }
+    let left = site.contains(VideoChromaSite::H_COSITED);
+    Ok(if left { ChromaSite::Left } else { ChromaSite::Centre })
 }
 
 /// Completes the answer to an ALLOCATION query: a video pool, ours if downstream offers none, with
