@@ -28,7 +28,7 @@ mod tests {
         let alone = seeded_noise(42, &[1, 4, 3, 5, 7]);
         let other = std::thread::spawn(|| {
             for seed in 0..200 {
-                seeded_noise(seed, &[64]);
+                let _ = seeded_noise(seed, &[64]);
             }
         });
         for _ in 0..200 {

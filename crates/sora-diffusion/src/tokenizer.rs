@@ -98,10 +98,8 @@ impl Tokenizer {
             let ids = encoding.get_ids().iter().map(|&id| i64::from(id)).collect();
             Ok(TokenIds { ids, truncated })
         };
-        encode().map_err(|error| DiffusionError::Tokenizer {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        })
+        encode()
+            .map_err(|error| DiffusionError::Tokenizer { path: self.path.clone(), reason: error.to_string() })
     }
 
     /// Number of pieces, added tokens among them; all ids are below it.
@@ -119,7 +117,8 @@ fn as_t5(tokenizer: &mut tokenizers::Tokenizer, eos_token: &str) -> tokenizers::
     let model = Unigram::from(pieces, Some(T5_UNK_ID), false)?;
     tokenizer.with_model(model);
 
-    let is_precompiled = |normalizer: &&NormalizerWrapper| matches!(normalizer, NormalizerWrapper::Precompiled(_));
+    let is_precompiled =
+        |normalizer: &&NormalizerWrapper| matches!(normalizer, NormalizerWrapper::Precompiled(_));
     let precompiled = match tokenizer.get_normalizer() {
         Some(NormalizerWrapper::Sequence(sequence)) => sequence.as_ref().iter().find(is_precompiled).cloned(),
         other => other.filter(|normalizer| is_precompiled(normalizer)).cloned(),

@@ -24,7 +24,8 @@ fn matches_transformers() {
     let _no_grad = tch::no_grad_guard();
     for case in cases("cases.json", "text_encoder") {
         let t = tensors(case["file"].as_str().expect("file"));
-        let hidden = model(case["model"].as_str().expect("model")).forward(&t["input_ids"], &t["attention_mask"]);
+        let hidden =
+            model(case["model"].as_str().expect("model")).forward(&t["input_ids"], &t["attention_mask"]);
         // What stands at padding is not used by anyone; the real tokens are.
         let real = t["attention_mask"].unsqueeze(-1).to_kind(Kind::Float);
         let name = case["name"].as_str().expect("name");

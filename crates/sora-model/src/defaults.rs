@@ -52,11 +52,8 @@ impl NativeSettings {
     /// The defaults of the published models: those of TI2V-5B for its 48 latent channels, those of
     /// Wan 2.1 for every other VAE (`pipeline_wan.py` and the model cards).
     pub fn derived(vae: &VaeConfig) -> Self {
-        let (width, height, num_frames, rate) = if vae.z_dim == 48 {
-            (1280, 704, 121, 24)
-        } else {
-            (832, 480, 81, 16)
-        };
+        let (width, height, num_frames, rate) =
+            if vae.z_dim == 48 { (1280, 704, 121, 24) } else { (832, 480, 81, 16) };
         Self {
             width,
             height,
@@ -80,9 +77,7 @@ impl NativeSettings {
             return Ok(derived);
         }
         let file: SettingsFile = read_json(&path)?;
-        derived
-            .overridden(&file, rules)
-            .map_err(|problem| ModelError::Config { path, problem })
+        derived.overridden(&file, rules).map_err(|problem| ModelError::Config { path, problem })
     }
 
     /// A model with a small rotary table cannot make the published sizes; it gets its largest.
@@ -123,25 +118,15 @@ impl NativeSettings {
             self.frame_rate = (numerator as i32, denominator as i32);
         }
         let steps = self.num_inference_steps;
-        self.num_inference_steps = override_with(
-            "num_inference_steps",
-            file.num_inference_steps,
-            1,
-            1000,
-            steps,
-        )?;
+        self.num_inference_steps =
+            override_with("num_inference_steps", file.num_inference_steps, 1, 1000, steps)?;
         if let Some(scale) = file.guidance_scale {
             in_range_f64("guidance_scale", scale, 0.0, 1000.0)?;
             self.guidance_scale = scale;
         }
         let length = self.max_sequence_length;
-        self.max_sequence_length = override_with(
-            "max_sequence_length",
-            file.max_sequence_length,
-            1,
-            4096,
-            length,
-        )?;
+        self.max_sequence_length =
+            override_with("max_sequence_length", file.max_sequence_length, 1, 4096, length)?;
         Ok(self)
     }
 }
@@ -209,9 +194,7 @@ impl SizeRules {
 
     /// The most frames: 100,001, or what the rotary table has positions for.
     pub fn max_num_frames(&self) -> u32 {
-        let frames = (self.max_tokens - 1)
-            .saturating_mul(self.temporal)
-            .saturating_add(1);
+        let frames = (self.max_tokens - 1).saturating_mul(self.temporal).saturating_add(1);
         self.round_frames(frames.min(MAX_FRAMES))
     }
 
@@ -257,14 +240,12 @@ impl SizeRules {
             let value = value.clamp(step.into(), max.into()) as u32;
             ((value + step / 2) / step * step).clamp(step, max)
         };
-        (
-            nearest(width, step_width, max_width),
-            nearest(height, step_height, max_height),
-        )
+        (nearest(width, step_width, max_width), nearest(height, step_height, max_height))
     }
 
     /// The number of frames that is made for the number asked for: `n / t * t + 1` where `n - 1` is
     /// no multiple of the temporal factor `t`, as the reference rounds (4 becomes 5, 6 becomes 5).
+    /// (With a factor of 1 the reference would make one frame too many; here every number stays.)
     ///
     /// # Errors
     /// [`ModelError::Setting`] for none, fewer, or more than the model can make.
@@ -308,10 +289,7 @@ mod tests {
             rope_max_seq_len: rope,
             ..TransformerConfig::default()
         };
-        let vae = VaeConfig {
-            scale_factor_spatial: spatial,
-            ..VaeConfig::default()
-        };
+        let vae = VaeConfig { scale_factor_spatial: spatial, ..VaeConfig::default() };
         SizeRules::new(&transformer, &vae)
     }
 
@@ -355,17 +333,7 @@ mod tests {
     #[test]
     fn frames_round_as_the_reference_rounds_them() {
         let rules = rules(2, 8, 1024);
-        for (asked, made) in [
-            (1, 1),
-            (2, 1),
-            (3, 1),
-            (4, 5),
-            (5, 5),
-            (6, 5),
-            (7, 5),
-            (8, 9),
-            (81, 81),
-        ] {
+        for (asked, made) in [(1, 1), (2, 1), (3, 1), (4, 5), (5, 5), (6, 5), (7, 5), (8, 9), (81, 81)] {
             assert_eq!(rules.round_num_frames(asked).unwrap(), made, "{asked}");
         }
         assert_eq!(rules.max_num_frames(), 4093);
@@ -382,18 +350,26 @@ mod tests {
         assert_eq!(rules.max_size(), (512, 512));
         assert_eq!(rules.max_num_frames(), 125);
         let native = NativeSettings::derived(&VaeConfig::default()).within(&rules);
+        assert_eq!((native.width, native.height, native.num_frames), (512, 480, 81));
+    }
+
+    #[test]
+    fn native_settings_are_those_of_the_published_models() {
+        let wan21 = NativeSettings::derived(&VaeConfig::default());
+        assert_eq!((wan21.width, wan21.height, wan21.num_frames, wan21.frame_rate), (832, 480, 81, (16, 1)));
+        let wan22 = NativeSettings::derived(&VaeConfig { z_dim: 48, ..VaeConfig::default() });
         assert_eq!(
-            (native.width, native.height, native.num_frames),
-            (512, 480, 81)
+            (wan22.width, wan22.height, wan22.num_frames, wan22.frame_rate),
+            (1280, 704, 121, (24, 1))
         );
+        let rules = rules(2, 8, 1024);
+        assert_eq!(wan21.clone().within(&rules), wan21);
+        assert_eq!((wan21.num_inference_steps, wan21.guidance_scale), (50, 5.0));
     }
 
     #[test]
     fn a_vae_without_temporal_compression_makes_any_number_of_frames() {
-        let vae = VaeConfig {
-            scale_factor_temporal: 1,
-            ..VaeConfig::default()
-        };
+        let vae = VaeConfig { scale_factor_temporal: 1, ..VaeConfig::default() };
         let rules = SizeRules::new(&TransformerConfig::default(), &vae);
         for frames in [1, 2, 3, 1024] {
             assert_eq!(rules.round_num_frames(frames).unwrap(), frames as u32);

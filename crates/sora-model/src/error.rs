@@ -16,16 +16,8 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// An error saying that `key` has a `value` outside what is `supported`.
-    pub fn new(
-        key: impl Into<String>,
-        value: impl std::fmt::Display,
-        supported: impl Into<String>,
-    ) -> Self {
-        Self {
-            key: key.into(),
-            value: value.to_string(),
-            supported: supported.into(),
-        }
+    pub fn new(key: impl Into<String>, value: impl std::fmt::Display, supported: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.to_string(), supported: supported.into() }
     }
 }
 

@@ -12,43 +12,16 @@ const FSDP: &str = "_fsdp_wrapped_module.";
 /// The prefixes outside the blocks: original, diffusers.
 const TOP: [(&str, &str); 13] = [
     ("patch_embedding.", "patch_embedding."),
-    (
-        "time_embedding.0.",
-        "condition_embedder.time_embedder.linear_1.",
-    ),
-    (
-        "time_embedding.2.",
-        "condition_embedder.time_embedder.linear_2.",
-    ),
+    ("time_embedding.0.", "condition_embedder.time_embedder.linear_1."),
+    ("time_embedding.2.", "condition_embedder.time_embedder.linear_2."),
     ("time_projection.1.", "condition_embedder.time_proj."),
-    (
-        "text_embedding.0.",
-        "condition_embedder.text_embedder.linear_1.",
-    ),
-    (
-        "text_embedding.2.",
-        "condition_embedder.text_embedder.linear_2.",
-    ),
-    (
-        "img_emb.proj.0.",
-        "condition_embedder.image_embedder.norm1.",
-    ),
-    (
-        "img_emb.proj.1.",
-        "condition_embedder.image_embedder.ff.net.0.proj.",
-    ),
-    (
-        "img_emb.proj.3.",
-        "condition_embedder.image_embedder.ff.net.2.",
-    ),
-    (
-        "img_emb.proj.4.",
-        "condition_embedder.image_embedder.norm2.",
-    ),
-    (
-        "img_emb.emb_pos",
-        "condition_embedder.image_embedder.pos_embed",
-    ),
+    ("text_embedding.0.", "condition_embedder.text_embedder.linear_1."),
+    ("text_embedding.2.", "condition_embedder.text_embedder.linear_2."),
+    ("img_emb.proj.0.", "condition_embedder.image_embedder.norm1."),
+    ("img_emb.proj.1.", "condition_embedder.image_embedder.ff.net.0.proj."),
+    ("img_emb.proj.3.", "condition_embedder.image_embedder.ff.net.2."),
+    ("img_emb.proj.4.", "condition_embedder.image_embedder.norm2."),
+    ("img_emb.emb_pos", "condition_embedder.image_embedder.pos_embed"),
     ("head.head.", "proj_out."),
     ("head.modulation", "scale_shift_table"),
 ];
@@ -99,10 +72,7 @@ pub fn original_to_diffusers(name: &str) -> Option<String> {
         }
         return block(rest).map(|rest| format!("blocks.{number}.{rest}"));
     }
-    if ["condition_embedder.", "proj_out.", "scale_shift_table"]
-        .iter()
-        .any(|known| name.starts_with(known))
-    {
+    if ["condition_embedder.", "proj_out.", "scale_shift_table"].iter().any(|known| name.starts_with(known)) {
         return Some(name.to_owned());
     }
     replace_prefix(name, &TOP)
@@ -114,15 +84,9 @@ fn block(name: &str) -> Option<String> {
             return Some(format!("{diffusers}{}", replace_prefix(rest, &ATTENTION)?));
         }
     }
-    if [
-        "attn1.",
-        "attn2.",
-        "norm2.",
-        "ffn.net.",
-        "scale_shift_table",
-    ]
-    .iter()
-    .any(|known| name.starts_with(known))
+    if ["attn1.", "attn2.", "norm2.", "ffn.net.", "scale_shift_table"]
+        .iter()
+        .any(|known| name.starts_with(known))
     {
         return Some(name.to_owned());
     }
@@ -144,49 +108,22 @@ mod tests {
     fn original_names_become_diffusers_names() {
         for (original, diffusers) in [
             ("patch_embedding.weight", "patch_embedding.weight"),
-            (
-                "time_embedding.2.bias",
-                "condition_embedder.time_embedder.linear_2.bias",
-            ),
-            (
-                "time_projection.1.weight",
-                "condition_embedder.time_proj.weight",
-            ),
-            (
-                "text_embedding.0.weight",
-                "condition_embedder.text_embedder.linear_1.weight",
-            ),
+            ("time_embedding.2.bias", "condition_embedder.time_embedder.linear_2.bias"),
+            ("time_projection.1.weight", "condition_embedder.time_proj.weight"),
+            ("text_embedding.0.weight", "condition_embedder.text_embedder.linear_1.weight"),
             ("blocks.0.modulation", "blocks.0.scale_shift_table"),
             ("blocks.11.norm3.weight", "blocks.11.norm2.weight"),
-            (
-                "blocks.2.cross_attn.norm_k.weight",
-                "blocks.2.attn2.norm_k.weight",
-            ),
-            (
-                "blocks.2.cross_attn.k_img.bias",
-                "blocks.2.attn2.add_k_proj.bias",
-            ),
-            (
-                "blocks.2.cross_attn.norm_k_img.weight",
-                "blocks.2.attn2.norm_added_k.weight",
-            ),
+            ("blocks.2.cross_attn.norm_k.weight", "blocks.2.attn2.norm_k.weight"),
+            ("blocks.2.cross_attn.k_img.bias", "blocks.2.attn2.add_k_proj.bias"),
+            ("blocks.2.cross_attn.norm_k_img.weight", "blocks.2.attn2.norm_added_k.weight"),
             ("blocks.29.ffn.0.weight", "blocks.29.ffn.net.0.proj.weight"),
             ("blocks.29.ffn.2.bias", "blocks.29.ffn.net.2.bias"),
             ("head.head.weight", "proj_out.weight"),
             ("head.modulation", "scale_shift_table"),
         ] {
-            for prefix in [
-                "",
-                "model.",
-                "model.diffusion_model.",
-                "model._fsdp_wrapped_module.",
-            ] {
+            for prefix in ["", "model.", "model.diffusion_model.", "model._fsdp_wrapped_module."] {
                 let wrapped = format!("{prefix}{original}");
-                assert_eq!(
-                    original_to_diffusers(&wrapped).as_deref(),
-                    Some(diffusers),
-                    "{wrapped}"
-                );
+                assert_eq!(original_to_diffusers(&wrapped).as_deref(), Some(diffusers), "{wrapped}");
             }
         }
     }
@@ -208,13 +145,7 @@ mod tests {
 
     #[test]
     fn names_of_other_networks_are_not_guessed() {
-        for name in [
-            "",
-            "encoder.conv1.weight",
-            "blocks",
-            "blocks.x.modulation",
-            "blocks..norm3.weight",
-        ] {
+        for name in ["", "encoder.conv1.weight", "blocks", "blocks.x.modulation", "blocks..norm3.weight"] {
             assert_eq!(original_to_diffusers(name), None, "{name}");
         }
     }

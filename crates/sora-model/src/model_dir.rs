@@ -14,11 +14,7 @@ use crate::{ConfigError, ModelError};
 
 /// Component, the classes that may stand there, the same as text.
 const CLASSES: [(&str, &[&str], &str); 5] = [
-    (
-        "transformer",
-        &["WanTransformer3DModel"],
-        "WanTransformer3DModel",
-    ),
+    ("transformer", &["WanTransformer3DModel"], "WanTransformer3DModel"),
     ("vae", &["AutoencoderKLWan"], "AutoencoderKLWan"),
     ("text_encoder", &["UMT5EncoderModel"], "UMT5EncoderModel"),
     (
@@ -29,13 +25,7 @@ const CLASSES: [(&str, &[&str], &str); 5] = [
     // All of them are tokenizer.json with other Python around it.
     (
         "tokenizer",
-        &[
-            "T5Tokenizer",
-            "T5TokenizerFast",
-            "PreTrainedTokenizerFast",
-            "TokenizersBackend",
-            "AutoTokenizer",
-        ],
+        &["T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", "AutoTokenizer"],
         "T5Tokenizer, T5TokenizerFast, PreTrainedTokenizerFast, TokenizersBackend",
     ),
 ];
@@ -78,10 +68,7 @@ impl ModelDir {
     /// [`ModelError`] naming the file that is missing, broken or not supported.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         if !path.is_dir() {
-            return Err(ModelError::Missing {
-                path: path.to_path_buf(),
-                what: "the model directory".into(),
-            });
+            return Err(ModelError::Missing { path: path.to_path_buf(), what: "the model directory".into() });
         }
         let index_path = path.join("model_index.json");
         let index = ModelIndex::open(&index_path)?;
@@ -102,10 +89,7 @@ impl ModelDir {
         let scheduler: SchedulerConfig = component(path, "scheduler", "scheduler_config.json")?;
         let tokenizer = path.join("tokenizer/tokenizer.json");
         if !tokenizer.is_file() {
-            return Err(ModelError::Missing {
-                path: tokenizer,
-                what: "the tokenizer".into(),
-            });
+            return Err(ModelError::Missing { path: tokenizer, what: "the tokenizer".into() });
         }
         let native = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
         let model = Self {
@@ -134,14 +118,9 @@ impl ModelDir {
     /// [`ModelError`] when the file is broken, or is of another size than the transformer's config.
     pub fn with_transformer_file(mut self, path: &Path) -> Result<Self, ModelError> {
         let weights = WeightFiles::open_file(path)?.renamed(original_to_diffusers)?;
-        let wrong = |message: String| ModelError::Weights {
-            path: path.to_path_buf(),
-            message,
-        };
+        let wrong = |message: String| ModelError::Weights { path: path.to_path_buf(), message };
         let Some(patch_embedding) = weights.get("patch_embedding.weight") else {
-            return Err(wrong(
-                "it holds no `patch_embedding.weight`: not a Wan transformer".into(),
-            ));
+            return Err(wrong("it holds no `patch_embedding.weight`: not a Wan transformer".into()));
         };
         let config = &self.transformer;
         let [t, h, w] = config.patch_size;
@@ -226,6 +205,11 @@ impl ModelDir {
         self.path.join("tokenizer")
     }
 
+    /// The class of the tokenizer, which decides how `tokenizer.json` is read.
+    pub fn tokenizer_class(&self) -> &str {
+        self.index.components.get("tokenizer").map_or("", String::as_str)
+    }
+
     /// What the model makes when nobody says otherwise.
     pub fn native(&self) -> &NativeSettings {
         &self.native
@@ -239,26 +223,14 @@ impl ModelDir {
     /// The components must fit each other; upstream finds out in the middle of a step.
     fn check_fit(&self) -> Result<(), ModelError> {
         let text_dim = self.text_encoder.d_model;
-        let pairs = [
-            ("transformer", Some(&self.transformer)),
-            ("transformer_2", self.transformer_2.as_ref()),
-        ];
+        let pairs =
+            [("transformer", Some(&self.transformer)), ("transformer_2", self.transformer_2.as_ref())];
         for (folder, config) in pairs {
             let Some(config) = config else { continue };
             let latent = format!("{}, the z_dim of vae/config.json", self.vae.z_dim);
             let fits = [
-                (
-                    "in_channels",
-                    config.in_channels,
-                    self.vae.z_dim,
-                    latent.clone(),
-                ),
-                (
-                    "out_channels",
-                    config.out_channels(),
-                    self.vae.z_dim,
-                    latent,
-                ),
+                ("in_channels", config.in_channels, self.vae.z_dim, latent.clone()),
+                ("out_channels", config.out_channels(), self.vae.z_dim, latent),
                 (
                     "text_dim",
                     config.text_dim,
@@ -293,16 +265,8 @@ impl ModelDir {
     /// A config of a far larger model than the files hold is refused here, from the headers.
     fn check_parameters(&self) -> Result<(), ModelError> {
         let mut parts = vec![
-            (
-                "transformer",
-                self.transformer.num_parameters(),
-                &self.transformer_weights,
-            ),
-            (
-                "text_encoder",
-                self.text_encoder.num_parameters(),
-                &self.text_encoder_weights,
-            ),
+            ("transformer", self.transformer.num_parameters(), &self.transformer_weights),
+            ("text_encoder", self.text_encoder.num_parameters(), &self.text_encoder_weights),
         ];
         if let (Some(config), Some(weights)) = (&self.transformer_2, &self.transformer_2_weights) {
             parts.push(("transformer_2", config.num_parameters(), weights));
@@ -324,10 +288,7 @@ impl ModelDir {
     }
 
     fn refuse(&self, folder: &str, problem: ConfigError) -> ModelError {
-        ModelError::Config {
-            path: self.path.join(folder).join("config.json"),
-            problem,
-        }
+        ModelError::Config { path: self.path.join(folder).join("config.json"), problem }
     }
 }
 
@@ -374,14 +335,12 @@ fn check_class(path: &Path, component: &str, class: &str) -> Result<(), ModelErr
     let kind = component.strip_suffix("_2").unwrap_or(component);
     let known = CLASSES.iter().find(|(name, ..)| *name == kind);
     match known {
-        Some((_, classes, supported)) if !classes.contains(&class) => {
-            Err(ModelError::UnknownClass {
-                path: path.to_path_buf(),
-                component: component.into(),
-                class: class.into(),
-                supported,
-            })
-        }
+        Some((_, classes, supported)) if !classes.contains(&class) => Err(ModelError::UnknownClass {
+            path: path.to_path_buf(),
+            component: component.into(),
+            class: class.into(),
+            supported,
+        }),
         _ => Ok(()),
     }
 }

@@ -19,10 +19,7 @@ fn refuse_weights(bytes: &[u8], reasons: &[&str]) {
     let directory = Directory::whole();
     directory.bytes(FILE, bytes);
     let message = directory.refused();
-    assert!(
-        message.contains("diffusion_pytorch_model.safetensors"),
-        "{message}"
-    );
+    assert!(message.contains("diffusion_pytorch_model.safetensors"), "{message}");
     for reason in reasons {
         assert!(message.contains(reason), "{message} lacks {reason}");
     }
@@ -73,10 +70,7 @@ fn truncated_anywhere() {
     for length in 0..whole.len() {
         directory.bytes(FILE, &whole[..length]);
         let message = directory.refused();
-        assert!(
-            message.contains("diffusion_pytorch_model.safetensors"),
-            "{message}"
-        );
+        assert!(message.contains("diffusion_pytorch_model.safetensors"), "{message}");
     }
     assert!(directory.refused().contains("truncated"));
 }
@@ -111,7 +105,8 @@ fn deeply_nested_header() {
 fn offsets_out_of_range() {
     let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
     refuse_weights(&crafted(header, 4), &["end at byte 8", "there are 4"]);
-    let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[18446744073709551608,18446744073709551615]}}"#;
+    let header =
+        r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[18446744073709551608,18446744073709551615]}}"#;
     refuse_weights(&crafted(header, 8), &["out of range"]);
     let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}}"#;
     refuse_weights(&crafted(header, 8), &["tensor `a`"]);
@@ -140,10 +135,7 @@ fn gap_between_tensors() {
 #[test]
 fn bytes_that_belong_to_no_tensor() {
     let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    refuse_weights(
-        &crafted(header, 4096),
-        &["4092 bytes after its last tensor"],
-    );
+    refuse_weights(&crafted(header, 4096), &["4092 bytes after its last tensor"]);
 }
 
 #[test]
@@ -177,10 +169,7 @@ fn tensor_twice_in_one_header() {
 fn tensor_in_two_shards() {
     let directory = Directory::whole();
     directory.remove(FILE);
-    directory.bytes(
-        "transformer/a.safetensors",
-        &weights(&[("a", &[2]), ("b", &[2])]),
-    );
+    directory.bytes("transformer/a.safetensors", &weights(&[("a", &[2]), ("b", &[2])]));
     directory.bytes("transformer/b.safetensors", &weights(&[("b", &[2])]));
     let map = json!({ "a": "a.safetensors", "b": "b.safetensors" });
     directory.json(INDEX, json!({ "weight_map": map }));
@@ -201,10 +190,7 @@ fn shard_outside_the_directory() {
         "sub\\..\\..\\outside.safetensors",
         "a.safetensors\0",
     ] {
-        refuse_index(
-            json!({ "a": "a.safetensors", "c": shard }),
-            &["not a plain file name"],
-        );
+        refuse_index(json!({ "a": "a.safetensors", "c": shard }), &["not a plain file name"]);
     }
 }
 
@@ -234,9 +220,8 @@ fn index_without_tensors() {
 
 #[test]
 fn index_with_thousands_of_shards() {
-    let map: serde_json::Map<_, _> = (0..2000)
-        .map(|shard| (format!("t{shard}"), json!(format!("{shard}.safetensors"))))
-        .collect();
+    let map: serde_json::Map<_, _> =
+        (0..2000).map(|shard| (format!("t{shard}"), json!(format!("{shard}.safetensors")))).collect();
     refuse_index(map.into(), &["2000 shards"]);
 }
 
@@ -246,20 +231,14 @@ fn weights_that_are_a_directory_or_a_pipe() {
     directory.remove(FILE);
     fs::create_dir(directory.file(FILE)).unwrap();
     assert!(directory.refused().contains("is missing"));
-    let message = WeightFiles::open_file(&directory.file(FILE))
-        .unwrap_err()
-        .to_string();
+    let message = WeightFiles::open_file(&directory.file(FILE)).unwrap_err().to_string();
     assert!(message.contains("not a regular file"), "{message}");
     // /dev/zero never ends; reading it as a config or as weights must not start.
     let endless = std::path::Path::new("/dev/zero");
     assert!(WeightFiles::open_file(endless).is_err());
     fs::remove_file(directory.file("model_index.json")).unwrap();
     std::os::unix::fs::symlink(endless, directory.file("model_index.json")).unwrap();
-    assert!(
-        directory
-            .refused()
-            .contains("model_index.json cannot be read")
-    );
+    assert!(directory.refused().contains("model_index.json cannot be read"));
 }
 
 #[test]

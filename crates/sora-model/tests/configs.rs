@@ -9,6 +9,7 @@ use std::fs;
 
 use common::{Directory, weights};
 use serde_json::{Value, json};
+use sora_model::ModelDir;
 use sora_model::config::{
     Config, SchedulerClass, SchedulerConfig, TextEncoderConfig, TransformerConfig, VaeConfig,
 };
@@ -30,14 +31,12 @@ fn a_whole_directory_opens() {
     assert_eq!(model.scheduler().class, SchedulerClass::UniPcMultistep);
     assert_eq!(model.scheduler().flow_shift, 3.0);
     assert!(model.transformer_2().is_none());
+    assert_eq!(model.tokenizer_class(), "T5TokenizerFast");
     assert_eq!(model.size_rules().max_size(), (512, 512));
     // The published 832 x 480 does not fit this model's rotary table.
     assert_eq!((model.native().width, model.native().height), (512, 480));
     assert_eq!(model.native().frame_rate, (16, 1));
-    let tensor = model
-        .transformer_weights()
-        .get("patch_embedding.weight")
-        .unwrap();
+    let tensor = model.transformer_weights().get("patch_embedding.weight").unwrap();
     assert_eq!(tensor.dtype, Dtype::F32);
     assert_eq!(tensor.shape, [24, 2, 1, 2, 2]);
     assert_eq!(tensor.data.len(), 24 * 2 * 4 * 4);
@@ -49,10 +48,7 @@ fn sharded_weights_open() {
     let directory = Directory::whole();
     directory.remove("transformer/diffusion_pytorch_model.safetensors");
     directory.bytes("transformer/x-1.safetensors", &weights(&[("a", &[2, 3])]));
-    directory.bytes(
-        "transformer/x-2.safetensors",
-        &weights(&[("b", &[]), ("c", &[0, 7])]),
-    );
+    directory.bytes("transformer/x-2.safetensors", &weights(&[("b", &[]), ("c", &[0, 7])]));
     directory.json(
         "transformer/diffusion_pytorch_model.safetensors.index.json",
         json!({
@@ -71,6 +67,34 @@ fn sharded_weights_open() {
 }
 
 #[test]
+fn directories_that_python_diffusers_wrote_open() {
+    let fixtures = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures"));
+    for (name, class, expand_timesteps, frames) in [
+        ("tiny-wan21", SchedulerClass::UniPcMultistep, false, 81),
+        ("tiny-wan22", SchedulerClass::FlowMatchEulerDiscrete, true, 81),
+        ("tiny-moe", SchedulerClass::UniPcMultistep, false, 81),
+    ] {
+        let model = ModelDir::open(&fixtures.join(name)).unwrap();
+        assert_eq!(model.name(), name);
+        assert_eq!(model.scheduler().class, class);
+        assert_eq!(model.index().expand_timesteps, expand_timesteps);
+        assert_eq!(model.native().num_frames, frames.min(model.size_rules().max_num_frames()));
+        let (config, weights) = (model.transformer(), model.transformer_weights());
+        assert_eq!(config.num_parameters(), weights.total_elements(), "{name}");
+        let (config, weights) = (model.text_encoder(), model.text_encoder_weights());
+        assert_eq!(config.num_parameters(), weights.total_elements(), "{name}");
+    }
+    // The original names of a transformer are the diffusers names of the same transformer.
+    let model = ModelDir::open(&fixtures.join("tiny-wan21")).unwrap();
+    let own: Vec<String> = model.transformer_weights().names().map(str::to_owned).collect();
+    for file in ["same.safetensors", "other.safetensors"] {
+        let path = fixtures.join("tiny-original").join(file);
+        let replaced = model.clone().with_transformer_file(&path).unwrap();
+        assert_eq!(replaced.transformer_weights().names().collect::<Vec<_>>(), own, "{file}");
+    }
+}
+
+#[test]
 fn a_transformer_file_with_original_names_takes_the_place_of_the_directory_s() {
     let directory = Directory::whole();
     directory.bytes(
@@ -82,16 +106,10 @@ fn a_transformer_file_with_original_names_takes_the_place_of_the_directory_s() {
         ]),
     );
     let model = directory.open().unwrap();
-    let model = model
-        .with_transformer_file(&directory.file("original.safetensors"))
-        .unwrap();
+    let model = model.with_transformer_file(&directory.file("original.safetensors")).unwrap();
     assert_eq!(
         model.transformer_weights().names().collect::<Vec<_>>(),
-        [
-            "blocks.0.attn1.to_out.0.weight",
-            "model.something_else",
-            "patch_embedding.weight"
-        ],
+        ["blocks.0.attn1.to_out.0.weight", "model.something_else", "patch_embedding.weight"],
     );
 }
 
@@ -110,20 +128,14 @@ fn a_transformer_file_of_another_model_is_refused() {
     let message = replaced(&[("unet.conv_in.weight", &[1])]);
     assert!(message.contains("not a Wan transformer"), "{message}");
     let message = replaced(&[("blocks.0.norm3.bias", &[1]), ("blocks.0.norm2.bias", &[1])]);
-    assert!(
-        message.contains("two of its tensors are `blocks.0.norm2.bias`"),
-        "{message}"
-    );
+    assert!(message.contains("two of its tensors are `blocks.0.norm2.bias`"), "{message}");
 }
 
 #[test]
 fn every_missing_file_is_named() {
     let path = std::path::Path::new("/nonexistent/model");
     let message = sora_model::ModelDir::open(path).unwrap_err().to_string();
-    assert!(
-        message.contains("/nonexistent/model is missing"),
-        "{message}"
-    );
+    assert!(message.contains("/nonexistent/model is missing"), "{message}");
     for file in [
         "model_index.json",
         TRANSFORMER,
@@ -149,41 +161,13 @@ fn every_missing_file_is_named() {
 #[test]
 fn unknown_classes_are_named_with_their_file() {
     for (key, class, supported) in [
-        (
-            "_class_name",
-            json!("StableDiffusionPipeline"),
-            "WanPipeline",
-        ),
-        (
-            "transformer",
-            json!(["diffusers", "UNet2DConditionModel"]),
-            "WanTransformer3DModel",
-        ),
-        (
-            "vae",
-            json!(["diffusers", "AutoencoderKL"]),
-            "AutoencoderKLWan",
-        ),
-        (
-            "text_encoder",
-            json!(["transformers", "CLIPTextModel"]),
-            "UMT5EncoderModel",
-        ),
-        (
-            "scheduler",
-            json!(["diffusers", "DDIMScheduler"]),
-            "UniPCMultistepScheduler",
-        ),
-        (
-            "tokenizer",
-            json!(["transformers", "CLIPTokenizer"]),
-            "T5TokenizerFast",
-        ),
-        (
-            "transformer_2",
-            json!(["diffusers", "Other"]),
-            "WanTransformer3DModel",
-        ),
+        ("_class_name", json!("StableDiffusionPipeline"), "WanPipeline"),
+        ("transformer", json!(["diffusers", "UNet2DConditionModel"]), "WanTransformer3DModel"),
+        ("vae", json!(["diffusers", "AutoencoderKL"]), "AutoencoderKLWan"),
+        ("text_encoder", json!(["transformers", "CLIPTextModel"]), "UMT5EncoderModel"),
+        ("scheduler", json!(["diffusers", "DDIMScheduler"]), "UniPCMultistepScheduler"),
+        ("tokenizer", json!(["transformers", "CLIPTokenizer"]), "T5TokenizerFast"),
+        ("transformer_2", json!(["diffusers", "Other"]), "WanTransformer3DModel"),
         ("vae", json!([null, null]), "AutoencoderKLWan"),
     ] {
         let directory = Directory::whole();
@@ -228,37 +212,12 @@ fn absurd_sizes_are_refused() {
                 "rope_max_seq_len",
             ][..],
         ),
-        (
-            VAE,
-            &[
-                "base_dim",
-                "decoder_base_dim",
-                "z_dim",
-                "num_res_blocks",
-                "patch_size",
-            ],
-        ),
-        (
-            TEXT_ENCODER,
-            &[
-                "vocab_size",
-                "d_model",
-                "d_kv",
-                "d_ff",
-                "num_layers",
-                "num_heads",
-            ],
-        ),
+        (VAE, &["base_dim", "decoder_base_dim", "z_dim", "num_res_blocks", "patch_size"]),
+        (TEXT_ENCODER, &["vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"]),
         (SCHEDULER, &["num_train_timesteps", "solver_order"]),
     ] {
         for key in keys {
-            for value in [
-                json!(0),
-                json!(-1),
-                huge.clone(),
-                json!(i64::MAX),
-                json!(i64::MIN),
-            ] {
+            for value in [json!(0), json!(-1), huge.clone(), json!(i64::MAX), json!(i64::MIN)] {
                 // Nothing for the output channels means as many as for the input.
                 if !(*key == "out_channels" && value == json!(0)) {
                     refuse(file, key, value);
@@ -350,10 +309,7 @@ fn components_that_do_not_fit_each_other_are_refused() {
     let directory = Directory::whole();
     directory.set("model_index.json", "boundary_ratio", json!(0.875));
     let message = directory.refused();
-    assert!(
-        message.contains("boundary_ratio is 0.875") || message.contains("`boundary_ratio`"),
-        "{message}"
-    );
+    assert!(message.contains("boundary_ratio is 0.875") || message.contains("`boundary_ratio`"), "{message}");
     // With a second transformer it is right.
     let second = json!(["diffusers", "WanTransformer3DModel"]);
     directory.set("model_index.json", "transformer_2", second);
@@ -388,25 +344,16 @@ fn keys_that_are_not_known_are_passed_over() {
 
 #[test]
 fn absent_keys_take_the_upstream_defaults() {
-    assert_eq!(
-        TransformerConfig::from_json("{}").unwrap(),
-        TransformerConfig::default()
-    );
+    assert_eq!(TransformerConfig::from_json("{}").unwrap(), TransformerConfig::default());
     assert_eq!(VaeConfig::from_json("{}").unwrap(), VaeConfig::default());
-    assert_eq!(
-        TextEncoderConfig::from_json("{}").unwrap(),
-        TextEncoderConfig::default()
-    );
+    assert_eq!(TextEncoderConfig::from_json("{}").unwrap(), TextEncoderConfig::default());
     let euler = r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#;
     let euler = SchedulerConfig::from_json(euler).unwrap();
     assert_eq!(euler, SchedulerConfig::flow_match_euler(1.0));
     let no_out_channels = TransformerConfig::from_json(r#"{"out_channels": null}"#).unwrap();
     assert_eq!(no_out_channels.out_channels(), 16);
     // Wan 2.1 14B and 1.3B, counted by torch.
-    assert_eq!(
-        TransformerConfig::default().num_parameters(),
-        14_288_491_584
-    );
+    assert_eq!(TransformerConfig::default().num_parameters(), 14_288_491_584);
 }
 
 #[test]
@@ -418,10 +365,7 @@ fn sora_json_overrides_the_native_settings() {
     );
     let model = directory.open().unwrap();
     let native = model.native();
-    assert_eq!(
-        (native.width, native.height, native.num_frames),
-        (128, 96, 33)
-    );
+    assert_eq!((native.width, native.height, native.num_frames), (128, 96, 33));
     assert_eq!(native.frame_rate, (24000, 1001));
     assert_eq!(native.guidance_scale, 3.5);
     assert_eq!(native.num_inference_steps, 50);

@@ -24,14 +24,8 @@ const FILES: [&str; 8] = [
 
 fn sharded() -> Directory {
     let directory = Directory::whole();
-    directory.bytes(
-        "sora.json",
-        br#"{"width": 128, "height": 64, "num_frames": 9}"#,
-    );
-    directory.bytes(
-        "text_encoder/a.safetensors",
-        &weights(&[("shared.weight", &[20, 16])]),
-    );
+    directory.bytes("sora.json", br#"{"width": 128, "height": 64, "num_frames": 9}"#);
+    directory.bytes("text_encoder/a.safetensors", &weights(&[("shared.weight", &[20, 16])]));
     directory.bytes(
         "text_encoder/diffusion_pytorch_model.safetensors.index.json",
         br#"{"weight_map": {"shared.weight": "a.safetensors"}}"#,
@@ -46,11 +40,7 @@ fn open_and_read(directory: &Directory) {
     let rules = model.size_rules();
     let _ = rules.round_size(64, 64);
     let _ = rules.round_num_frames(5);
-    for files in [
-        model.transformer_weights(),
-        model.vae_weights(),
-        model.text_encoder_weights(),
-    ] {
+    for files in [model.transformer_weights(), model.vae_weights(), model.text_encoder_weights()] {
         for name in files.names() {
             let tensor = files.get(name).unwrap();
             let elements: usize = tensor.shape.iter().product();
@@ -64,11 +54,7 @@ fn open_and_read(directory: &Directory) {
 fn never_panics<S: Strategy>(values: S, damage: impl Fn(&[Vec<u8>], S::Value) -> (usize, Vec<u8>)) {
     let directory = sharded();
     let whole = FILES.map(|file| fs::read(directory.file(file)).unwrap());
-    let config = ProptestConfig {
-        cases: 2000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
+    let config = ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&values, |value| {
         let (file, bytes) = damage(&whole, value);
         directory.bytes(FILES[file], &bytes);

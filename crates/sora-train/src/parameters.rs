@@ -8,6 +8,7 @@ use std::rc::Rc;
 use sora_diffusion::weights::{WeightSource, Weights};
 use tch::{Device, Kind, Tensor};
 
+use crate::optimizer::Matrix;
 use crate::seeds::Seeds;
 
 /// Name and shape of one parameter, in the order the network asked for it.
@@ -98,6 +99,23 @@ impl Parameters {
     /// Number of values.
     pub(crate) fn len(&self) -> i64 {
         self.flat.numel() as i64
+    }
+
+    /// The weight matrices inside the network, kernels flattened: what Muon is for. Not the first and last
+    /// layers nor tables, whose rows are not directions of one space.
+    pub(crate) fn hidden_matrices(&self) -> Vec<Matrix> {
+        let outside = ["conv_in.", "conv_out.", "embedding", "embedder", "proj_out", "shared", "table"];
+        let mut offset = 0;
+        let mut matrices = Vec::new();
+        for entry in &self.entries {
+            let inside = entry.shape.len() >= 2 && !outside.iter().any(|part| entry.name.contains(part));
+            if inside && entry.name.ends_with(".weight") && !entry.name.contains("relative_attention_bias") {
+                let rows = entry.shape[0];
+                matrices.push(Matrix { offset, rows, columns: entry.len() / rows });
+            }
+            offset += entry.len();
+        }
+        matrices
     }
 
     /// The gradients of all parameters as one tensor, and no gradients left behind.

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 9)]
     frames: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1.5e-3)]
+    #[arg(long, default_value_t = 1e-3)]
     learning_rate: f64,
     /// Weight of the Kullback-Leibler term, per latent value.
     #[arg(long, default_value_t = 5e-4)]
@@ -211,7 +211,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = config();
     let (mut parameters, vae) =
         Parameters::build_with(device, args.seed, initial_value, |w| AutoencoderKlWan::new(w, &config))?;
-    let mut adam = AdamW::new(&parameters.flat, 1e-4, 0.998);
+    let mut adam = AdamW::new(&parameters.flat, 1e-4, 0.998).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("VAE: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 

@@ -127,7 +127,7 @@ vocabulary! {
         Still => "still",
         PanLeft => "pans left",
         PanRight => "pans right",
-        Orbit => "orbits",
+        Orbit => "circles around",
         DollyIn => "moves closer",
         DollyOut => "moves away",
         Walk => "first person walk",

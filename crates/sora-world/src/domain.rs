@@ -78,6 +78,20 @@ impl Domain {
         }
     }
 
+    pub(crate) fn any_ground(&self, admits: impl Fn(Ground) -> bool) -> bool {
+        or_all(&self.grounds, Ground::ALL).iter().any(|&ground| admits(ground))
+    }
+
+    pub(crate) fn any_camera(&self, admits: impl Fn(Camera) -> bool) -> bool {
+        or_all(&self.cameras, Camera::ALL).iter().any(|&camera| admits(camera))
+    }
+
+    /// Whether `subject` has something to do on `ground` before `camera`.
+    pub(crate) fn any_motion(&self, subject: Subject, ground: Ground, camera: Camera) -> bool {
+        let mut motions = or_all(&self.motions, Motion::ALL).iter();
+        motions.any(|&m| able_to(subject, m) && possible_on(m, ground) && suits(m, camera))
+    }
+
     /// Keeps, of the attribute that has a value called `name`, only that value (after "snow", all scenes are on
     /// snow). Gives false, and changes nothing, where no attribute does.
     pub fn restrict(&mut self, name: &str) -> bool {
@@ -127,6 +141,11 @@ impl Domain {
     }
 }
 
+/// An empty list stands for every value.
+fn or_all<'a, T>(list: &'a [T], all: &'a [T]) -> &'a [T] {
+    if list.is_empty() { all } else { list }
+}
+
 /// The values of a domain without repetitions.
 struct Distinct {
     subjects: Vec<Subject>,
@@ -163,11 +182,7 @@ impl Distinct {
         let headings = if motion.has_heading() { 2 } else { 1 };
         let heights = if motion == Motion::Bounces { 2 } else { 1 };
         let companions = if motion.has_companion() {
-            let hides = |c: &&Subject| {
-                motion != Motion::PassesBehind || **c == Subject::Cube || **c == Subject::Cylinder
-            };
-            let kinds = COMPANIONS.iter().filter(hides).filter(|c| self.subjects.contains(c)).count().max(1);
-            kinds * (self.colours - 1).max(1)
+            companions(motion, &self.subjects).len() * (self.colours - 1).max(1)
         } else {
             1
         };
@@ -175,8 +190,17 @@ impl Distinct {
     }
 }
 
+/// What a subject may meet in `motion`: those of `subjects` that can be met, or whatever can where none can.
+pub(crate) fn companions(motion: Motion, subjects: &[Subject]) -> Vec<Subject> {
+    // Something must be wide and straight to hide what passes behind it.
+    let fits = |c: &Subject| motion != Motion::PassesBehind || matches!(c, Subject::Cube | Subject::Cylinder);
+    let candidates: Vec<Subject> = COMPANIONS.iter().copied().filter(fits).collect();
+    let known: Vec<Subject> = candidates.iter().copied().filter(|c| subjects.contains(c)).collect();
+    if known.is_empty() { candidates } else { known }
+}
+
 /// What a subject may meet.
-pub(crate) const COMPANIONS: &[Subject] =
+const COMPANIONS: &[Subject] =
     &[Subject::Ball, Subject::Cube, Subject::Pyramid, Subject::Cone, Subject::Cylinder];
 
 /// Plain solids do what plain solids do; the others know their trade.

@@ -277,7 +277,7 @@ impl Plan {
         let behind = self.direction() * (here - start);
         let wrapped = behind < 0.0 || self.trail_distance(t) > 2.0 * half;
         let (from, to) = if wrapped { (-half, half) } else { (start.min(here), start.max(here)) };
-        let half_width = 0.42 * self.rest.min(0.40);
+        let half_width = 0.50 * self.rest.min(0.40);
         Some(Trail { from, to, z: self.z, phase: self.phase, half_width })
     }
 

@@ -1,11 +1,11 @@
 //! A scene: the attributes a seed picks from a domain, and the continuous choices around them.
 
 use crate::attributes::{
-    Attributes, Colour, Companion, Ground, Heading, Motion, Style, Subject, Texture, Weather,
+    Attributes, Camera, Colour, Companion, Ground, Heading, Motion, Sky, Style, Subject, Texture, Weather,
 };
 use crate::body::Body;
 use crate::clip::{Clip, Event, Size};
-use crate::domain::{COMPANIONS, Domain, able_in, able_on, able_to, possible_on, possible_under, suits};
+use crate::domain::{Domain, able_in, able_on, able_to, companions, possible_on, possible_under, suits};
 use crate::encounter::Encounter;
 use crate::ground::{Floor, Ripple};
 use crate::math::{Mat3, PI, Vec3, sin, v3};
@@ -80,13 +80,16 @@ impl Scene {
     /// possible value for an attribute, one from outside the domain stands in.
     pub fn sample(seed: u64, domain: &Domain) -> Scene {
         let d = domain;
+        // Each choice leaves at least one way to make the choices after it.
         let subject = pick(seed, "subject", &d.subjects, Subject::ALL, |s| {
-            (d.grounds.is_empty() || d.grounds.iter().any(|&g| able_on(s, g)))
-                && (d.motions.is_empty() || d.motions.iter().any(|&m| able_to(s, m)))
+            d.any_ground(|g| able_on(s, g) && d.any_camera(|c| able_in(s, g, c) && d.any_motion(s, g, c)))
         });
-        let ground = pick(seed, "ground", &d.grounds, Ground::ALL, |g| able_on(subject, g));
-        let camera =
-            pick(seed, "camera", &d.cameras, crate::attributes::Camera::ALL, |c| able_in(subject, ground, c));
+        let ground = pick(seed, "ground", &d.grounds, Ground::ALL, |g| {
+            able_on(subject, g) && d.any_camera(|c| able_in(subject, g, c) && d.any_motion(subject, g, c))
+        });
+        let camera = pick(seed, "camera", &d.cameras, Camera::ALL, |c| {
+            able_in(subject, ground, c) && d.any_motion(subject, ground, c)
+        });
         let motion = pick(seed, "motion", &d.motions, Motion::ALL, |m| {
             able_to(subject, m) && possible_on(m, ground) && suits(m, camera)
         });
@@ -96,19 +99,15 @@ impl Scene {
             Heading::Still
         };
         let colour = pick(seed, "colour", &d.colours, Colour::ALL, |_| true);
-        let companion = motion.has_companion().then(|| {
-            let kinds: Vec<Subject> = COMPANIONS.iter().copied().filter(|c| d.subjects.contains(c)).collect();
-            let hides = |c| motion != Motion::PassesBehind || matches!(c, Subject::Cube | Subject::Cylinder);
-            Companion {
-                subject: pick(seed, "companion", &kinds, COMPANIONS, hides),
-                colour: pick(seed, "companion colour", &d.colours, Colour::ALL, |c| c != colour),
-            }
+        let companion = motion.has_companion().then(|| Companion {
+            subject: pick(seed, "companion", &companions(motion, &d.subjects), Subject::ALL, |_| true),
+            colour: pick(seed, "companion colour", &d.colours, Colour::ALL, |c| c != colour),
         });
         let attributes = Attributes {
             subject,
             colour,
             ground,
-            sky: pick(seed, "sky", &d.skies, crate::attributes::Sky::ALL, |_| true),
+            sky: pick(seed, "sky", &d.skies, Sky::ALL, |_| true),
             motion,
             heading,
             camera,
@@ -162,7 +161,7 @@ impl Scene {
             });
             cast.push(actor);
         }
-        if a.camera == crate::attributes::Camera::Walk {
+        if a.camera == Camera::Walk {
             cast.extend(surroundings(seed, a.ground));
         }
         let mut rng = Rng::stream(seed, "setting");

@@ -1,5 +1,7 @@
 //! Unit shapes and their analytic intersection with a ray.
 
+use std::f32::consts::FRAC_1_SQRT_2;
+
 use crate::math::{Mat3, Vec3, v3};
 
 /// A half-line `origin + t * direction`, t > 0; `direction` need not be of unit length.
@@ -72,7 +74,7 @@ pub(crate) const SAIL: Shape = {
     const PLANES: &[Plane] = &[
         Plane { normal: v3(-1.0, 0.0, 0.0), offset: 1.0 },
         Plane { normal: v3(0.0, -1.0, 0.0), offset: 1.0 },
-        Plane { normal: v3(0.707_106_8, 0.707_106_8, 0.0), offset: 0.0 },
+        Plane { normal: v3(FRAC_1_SQRT_2, FRAC_1_SQRT_2, 0.0), offset: 0.0 },
         Plane { normal: v3(0.0, 0.0, 1.0), offset: 1.0 },
         Plane { normal: v3(0.0, 0.0, -1.0), offset: 1.0 },
     ];

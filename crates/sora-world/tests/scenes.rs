@@ -6,7 +6,7 @@ use sora_world::{
     Camera, Clip, Colour, Domain, Event, Ground, Motion, Scene, Size, Sky, Style, Subject, Weather,
 };
 
-const SQUARE: Size = Size { width: 64, height: 64 };
+const SQUARE: Size = Size { width: 48, height: 48 };
 
 /// The full domain with only the values named.
 fn only(names: &[&str]) -> Domain {
@@ -59,7 +59,7 @@ fn any_aspect_and_length_renders() {
     }
     for frames in [0, 1, 2, 33, 65] {
         let clip = Scene::sample(3, &Domain::starter()).render(SQUARE, frames);
-        assert_eq!((clip.frames.len(), clip.truth.len()), (frames * 64 * 64 * 3, frames));
+        assert_eq!((clip.frames.len(), clip.truth.len()), (frames * 48 * 48 * 3, frames));
     }
     let empty = Scene::sample(3, &Domain::full()).render(Size { width: 0, height: 20 }, 4);
     assert!(empty.frames.is_empty() && empty.truth.is_empty());
@@ -241,22 +241,20 @@ fn collisions_push_the_other_object_away() {
 #[test]
 fn what_passes_behind_vanishes_and_comes_out_again() {
     let domain = only(&["passes behind", "still", "ball"]);
-    for seed in 0..40 {
+    let mut completely = 0;
+    for seed in 0..30 {
         let clip = Scene::sample(seed, &domain).render(SQUARE, 25);
         let least = clip.truth.iter().map(|frame| frame.objects[0].visibility).fold(1.0, f32::min);
         assert!(least < 0.05, "seed {seed}: never hidden, {least} visible");
-        let hidden = clip.truth.iter().position(|frame| frame.objects[0].visible_px == 0);
-        let Some(hidden) = hidden else { continue };
-        let all = events(&clip);
-        let vanishes = all.iter().any(|event| matches!(event, Event::Vanishes { object: 1, .. }));
-        let appears = all.iter().any(|event| matches!(event, Event::Appears { object: 1, .. }));
-        assert!(vanishes && appears, "seed {seed}: hidden in frame {hidden}, events {all:?}");
+        if let Some(hidden) = clip.truth.iter().position(|frame| frame.objects[0].visible_px == 0) {
+            completely += 1;
+            let all = events(&clip);
+            let vanishes = all.iter().any(|event| matches!(event, Event::Vanishes { object: 1, .. }));
+            let appears = all.iter().any(|event| matches!(event, Event::Appears { object: 1, .. }));
+            assert!(vanishes && appears, "seed {seed}: hidden in frame {hidden}, events {all:?}");
+        }
     }
-    let hidden_somewhere = (0..40).filter(|&seed| {
-        let clip = Scene::sample(seed, &domain).render(SQUARE, 25);
-        clip.truth.iter().any(|frame| frame.objects[0].visible_px == 0)
-    });
-    assert!(hidden_somewhere.count() > 30, "most balls are hidden completely for at least a frame");
+    assert!(completely > 24, "{completely} of 30 balls are hidden completely for at least a frame");
 }
 
 #[test]
@@ -400,7 +398,6 @@ fn restricting_to_an_unknown_word_changes_nothing() {
     let mut domain = Domain::full();
     assert!(!domain.restrict("elephant"));
     assert_eq!(domain, Domain::full());
-    // Words that two attributes share would be ambiguous on a command line: the first one takes them.
     assert!(domain.restrict("orbits"));
     assert_eq!(domain.motions, [Motion::Orbits]);
 }

@@ -32,14 +32,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_scaled_clamped_and_rounded_half_to_even() {
-        // 0.5/255·2 − 1 and 1.5/255·2 − 1 lie halfway between two bytes.
-        let halfway = |n: f64| ((n + 0.5) / 255.0) * 2.0 - 1.0;
-        let row = [-2.0, -1.0, halfway(0.0), halfway(1.0), 0.0, 1.0, 2.0];
-        let video = Tensor::from_slice(&row).view([1, 1, 1, 1, 7]).expand([1, 3, 1, 1, 7], false);
+    fn pixels_are_scaled_clamped_and_rounded() {
+        let byte = |n: f64| n / 255.0 * 2.0 - 1.0;
+        let row = [-2.0, -1.0, byte(0.4), byte(0.6), byte(100.0), byte(254.4), 1.0, 2.0];
+        let video = Tensor::from_slice(&row).view([1, 1, 1, 1, 8]).expand([1, 3, 1, 1, 8], false);
         let rgb = to_rgb8(&video);
         let red: Vec<u8> = rgb.chunks(3).map(|pixel| pixel[0]).collect();
-        assert_eq!(red, [0, 0, 0, 2, 128, 255, 255]);
-        assert_eq!(rgb.len(), 21);
+        assert_eq!(red, [0, 0, 0, 1, 100, 254, 255, 255]);
+        assert_eq!(rgb.len(), 24);
+    }
+
+    #[test]
+    fn frames_come_in_order_and_rows_from_the_top() {
+        // 3 channels, 2 frames, 2 rows, 1 column; every value its own byte
+        let bytes: Vec<f64> = (0..12).map(|n| f64::from(n) * 10.0 / 255.0 * 2.0 - 1.0).collect();
+        let video = Tensor::from_slice(&bytes).view([1, 3, 2, 2, 1]);
+        let rgb = to_rgb8(&video);
+        assert_eq!(rgb, [0, 40, 80, 10, 50, 90, 20, 60, 100, 30, 70, 110]);
     }
 }

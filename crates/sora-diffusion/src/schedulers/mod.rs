@@ -66,7 +66,9 @@ pub trait Scheduler {
 /// # Errors
 /// [`DiffusionError::Unsupported`] for a config that its own check refuses.
 pub fn from_config(config: &SchedulerConfig) -> Result<Box<dyn Scheduler + Send>> {
-    config.check().map_err(|problem| DiffusionError::Unsupported(format!("{}: {problem}", config.class.name())))?;
+    config
+        .check()
+        .map_err(|problem| DiffusionError::Unsupported(format!("{}: {problem}", config.class.name())))?;
     Ok(match config.class {
         SchedulerClass::UniPcMultistep => Box::new(UniPcMultistepScheduler::new(config)),
         SchedulerClass::FlowMatchEulerDiscrete => Box::new(FlowMatchEulerDiscreteScheduler::new(config)),

@@ -112,7 +112,7 @@ impl UniPcMultistepScheduler {
             2 => vec![scalar(0.5)],
             _ => terms.solve(order - 1),
         };
-        (base - &terms.alpha_t * &terms.b_h * weighted_sum(&rhos, &differences)).to_kind(sample.kind())
+        base - &terms.alpha_t * &terms.b_h * weighted_sum(&rhos, &differences)
     }
 
     /// UniC: the sample at this noise level again, now that the model has been asked there.
@@ -173,7 +173,8 @@ impl Scheduler for UniPcMultistepScheduler {
         }
         // The model is told whole timesteps, cut and not rounded.
         self.timesteps = sigmas.iter().map(|sigma| (sigma * train).trunc()).collect();
-        let last = if self.config.final_sigmas_type == "zero" { 0.0 } else { sigmas[num_inference_steps - 1] };
+        let last =
+            if self.config.final_sigmas_type == "zero" { 0.0 } else { sigmas[num_inference_steps - 1] };
         sigmas.push(last);
         self.sigmas = sigmas.iter().map(|&sigma| sigma as f32).collect();
         self.step_index = 0;

@@ -169,7 +169,8 @@ fn is_known_sequence(text: &[(char, Class)], first: bool) -> bool {
         return true;
     }
     // Windows-1252: the four capitals that begin most sequences of two
-    if "ÂÃÎÐ".contains(a) && (is(class_b, START | END) || "€œŠš¢£Ÿž\u{a0}\u{ad}®°©·»–—´".contains(b)) {
+    if "ÂÃÎÐ".contains(a) && (is(class_b, START | END) || "€œŠš¢£Ÿž\u{a0}\u{ad}®°©·»–—´".contains(b))
+    {
         return true;
     }
     if a == 'Ã' && "\u{a0}¡".contains(b) {
@@ -177,8 +178,7 @@ fn is_known_sequence(text: &[(char, Class)], first: bool) -> bool {
     }
     // Windows-1252 of Arabic, two sequences in a row
     let arabic = |lead: char, (c, class): (char, Class)| {
-        "ØÙ".contains(lead)
-            && (is(class, COMMON | CURRENCY | BAD | NUMERIC | START) || "ŸŠ®°µ»".contains(c))
+        "ØÙ".contains(lead) && (is(class, COMMON | CURRENCY | BAD | NUMERIC | START) || "ŸŠ®°µ»".contains(c))
     };
     if text.len() > 3 && arabic(a, at(1)) && arabic(c, at(3)) {
         return true;

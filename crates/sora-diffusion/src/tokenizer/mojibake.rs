@@ -59,8 +59,7 @@ impl Charmap {
 /// The encodings in the order in which they are tried; the first two are the usual ones.
 static CHARMAPS: LazyLock<Vec<Charmap>> = LazyLock::new(|| {
     let latin_1 = Charmap { upper: ('\u{80}'..='\u{ff}').collect(), lossy: false, spaces: true };
-    let windows =
-        [WINDOWS_1252, WINDOWS_1251, WINDOWS_1250, WINDOWS_1253, WINDOWS_1254, WINDOWS_1257];
+    let windows = [WINDOWS_1252, WINDOWS_1251, WINDOWS_1250, WINDOWS_1253, WINDOWS_1254, WINDOWS_1257];
     let mut charmaps = vec![latin_1];
     charmaps.extend(windows.map(|encoding| Charmap::new(encoding, true)));
     charmaps.push(Charmap::new(ISO_8859_2, false));
@@ -263,7 +262,9 @@ fn utf8_like(chars: &[char]) -> usize {
     let mut length = 0;
     'sequences: loop {
         let rest = &chars[length..];
-        for (first, continuations) in [((0xc2, 0xdf), 1), ((0xe0, 0xef), 2), ((0xf0, 0xf0), 3), ((0xf3, 0xf3), 3)] {
+        for (first, continuations) in
+            [((0xc2, 0xdf), 1), ((0xe0, 0xef), 2), ((0xf0, 0xf0), 3), ((0xf3, 0xf3), 3)]
+        {
             let Some((&lead, after)) = rest.split_first() else { break };
             if could_be(lead, first) && after.len() >= continuations {
                 let is_continuation = |&c: &char| c == ' ' || could_be(c, (0x80, 0xbf));

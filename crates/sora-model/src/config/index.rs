@@ -30,10 +30,8 @@ impl ModelIndex {
     /// read, [`ModelError::Config`] when a key has the wrong form.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let entries: BTreeMap<String, Value> = read_json(path)?;
-        Self::from_entries(entries).map_err(|problem| ModelError::Config {
-            path: path.to_path_buf(),
-            problem,
-        })
+        Self::from_entries(entries)
+            .map_err(|problem| ModelError::Config { path: path.to_path_buf(), problem })
     }
 
     fn from_entries(entries: BTreeMap<String, Value>) -> Result<Self, ConfigError> {

@@ -27,10 +27,7 @@ pub trait Config: DeserializeOwned {
     /// [`Config::check`] refuses it.
     fn open(path: &Path) -> Result<Self, ModelError> {
         let config: Self = read_json(path)?;
-        config.check().map_err(|problem| ModelError::Config {
-            path: path.to_path_buf(),
-            problem,
-        })?;
+        config.check().map_err(|problem| ModelError::Config { path: path.to_path_buf(), problem })?;
         Ok(config)
     }
 
@@ -41,25 +38,18 @@ pub trait Config: DeserializeOwned {
     fn from_json(text: &str) -> Result<Self, ModelError> {
         let path = Path::new("(json)");
         let config: Self = parse_json(path, text.as_bytes())?;
-        config.check().map_err(|problem| ModelError::Config {
-            path: path.to_path_buf(),
-            problem,
-        })?;
+        config.check().map_err(|problem| ModelError::Config { path: path.to_path_buf(), problem })?;
         Ok(config)
     }
 }
 
 /// The bytes of `path`, refused when there are more than `limit`.
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
-    let io = |source| ModelError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
+    let io = |source| ModelError::Io { path: path.to_path_buf(), source };
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound => ModelError::Missing {
-            path: path.to_path_buf(),
-            what: "part of a model directory".into(),
-        },
+        ErrorKind::NotFound => {
+            ModelError::Missing { path: path.to_path_buf(), what: "part of a model directory".into() }
+        }
         _ => io(source),
     })?;
     // Opening a pipe would wait for its other end.
@@ -86,10 +76,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelErro
 }
 
 fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ModelError> {
-    let invalid = |message: String| ModelError::Json {
-        path: path.to_path_buf(),
-        message,
-    };
+    let invalid = |message: String| ModelError::Json { path: path.to_path_buf(), message };
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);

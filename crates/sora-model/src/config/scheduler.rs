@@ -120,11 +120,7 @@ impl SchedulerConfig {
 
     /// The Euler scheduler with this `shift`.
     pub fn flow_match_euler(shift: f64) -> Self {
-        Self {
-            class: SchedulerClass::FlowMatchEulerDiscrete,
-            shift,
-            ..Self::default()
-        }
+        Self { class: SchedulerClass::FlowMatchEulerDiscrete, shift, ..Self::default() }
     }
 
     /// The same schedule for another class: the shift and the training timesteps are carried over,
@@ -140,35 +136,19 @@ impl SchedulerConfig {
             SchedulerClass::UniPcMultistep => Self::unipc(self.shift),
             SchedulerClass::FlowMatchEulerDiscrete => Self::flow_match_euler(self.flow_shift),
         };
-        Self {
-            num_train_timesteps: self.num_train_timesteps,
-            ..other
-        }
+        Self { num_train_timesteps: self.num_train_timesteps, ..other }
     }
 }
 
 impl Config for SchedulerConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        in_range(
-            "num_train_timesteps",
-            self.num_train_timesteps,
-            1,
-            1_000_000,
-        )?;
+        in_range("num_train_timesteps", self.num_train_timesteps, 1, 1_000_000)?;
         match self.class {
             SchedulerClass::UniPcMultistep => {
                 in_range("solver_order", self.solver_order, 1, 3)?;
-                must_be(
-                    "prediction_type",
-                    &self.prediction_type,
-                    &["flow_prediction"],
-                )?;
+                must_be("prediction_type", &self.prediction_type, &["flow_prediction"])?;
                 must_be("solver_type", &self.solver_type, &["bh1", "bh2"])?;
-                must_be(
-                    "final_sigmas_type",
-                    &self.final_sigmas_type,
-                    &["zero", "sigma_min"],
-                )?;
+                must_be("final_sigmas_type", &self.final_sigmas_type, &["zero", "sigma_min"])?;
                 must_be_off("thresholding", self.thresholding)?;
                 must_be_on("predict_x0", self.predict_x0)?;
                 must_be_on("use_flow_sigmas", self.use_flow_sigmas)?;
@@ -197,11 +177,7 @@ impl SchedulerConfig {
     fn check_last_step(&self) -> Result<(), ConfigError> {
         let to_zero = self.final_sigmas_type == "zero";
         if to_zero && self.solver_type == "bh1" {
-            return Err(ConfigError::new(
-                "solver_type",
-                "`bh1`",
-                "bh2, because final_sigmas_type is zero",
-            ));
+            return Err(ConfigError::new("solver_type", "`bh1`", "bh2, because final_sigmas_type is zero"));
         }
         let highest = if to_zero { 1 } else { 2 };
         if !self.lower_order_final && self.solver_order > highest {
@@ -226,9 +202,5 @@ fn must_be(key: &str, value: &str, supported: &[&str]) -> Result<(), ConfigError
     if supported.contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::new(
-        key,
-        format!("`{value}`"),
-        supported.join(" or "),
-    ))
+    Err(ConfigError::new(key, format!("`{value}`"), supported.join(" or ")))
 }

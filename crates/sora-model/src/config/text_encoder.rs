@@ -126,12 +126,7 @@ impl Config for TextEncoderConfig {
         in_range("num_heads", self.num_heads, 1, 1024)?;
         in_range("num_heads * d_kv", self.inner_dim(), 1, 65_536)?;
         // Half of the buckets for each direction, half of those exact: at least four.
-        in_range(
-            "relative_attention_num_buckets",
-            self.relative_attention_num_buckets,
-            4,
-            4096,
-        )?;
+        in_range("relative_attention_num_buckets", self.relative_attention_num_buckets, 4, 4096)?;
         // The logarithmic part is empty or negative below this.
         in_range(
             "relative_attention_max_distance",

@@ -82,11 +82,7 @@ impl TransformerConfig {
 
     /// Latent channels out; upstream takes `in_channels` where the key is `null` or 0.
     pub fn out_channels(&self) -> i64 {
-        if self.out_channels == 0 {
-            self.in_channels
-        } else {
-            self.out_channels
-        }
+        if self.out_channels == 0 { self.in_channels } else { self.out_channels }
     }
 
     /// How the channels of a head are split between the rotations of T, H and W.
@@ -139,12 +135,7 @@ impl Config for TransformerConfig {
                 "even numbers, because rotary embeddings turn pairs of channels",
             ));
         }
-        in_range(
-            "num_attention_heads * attention_head_dim",
-            self.inner_dim(),
-            1,
-            65_536,
-        )?;
+        in_range("num_attention_heads * attention_head_dim", self.inner_dim(), 1, 65_536)?;
         in_range("in_channels", self.in_channels, 1, 1024)?;
         in_range("out_channels", self.out_channels(), 1, 1024)?;
         in_range("text_dim", self.text_dim, 1, 65_536)?;

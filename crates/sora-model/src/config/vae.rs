@@ -58,12 +58,12 @@ impl Default for VaeConfig {
             temperal_downsample: vec![false, true, true],
             dropout: 0.0,
             latents_mean: vec![
-                -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134,
-                -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+                -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
+                -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
             ],
             latents_std: vec![
-                2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526,
-                2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+                2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652,
+                1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
             ],
             is_residual: false,
             in_channels: 3,
@@ -105,11 +105,7 @@ impl Config for VaeConfig {
         in_range("num_res_blocks", self.num_res_blocks, 1, 64)?;
         let levels = self.dim_mult.len();
         if !(1..=8).contains(&levels) {
-            return Err(ConfigError::new(
-                "dim_mult",
-                format!("{levels} entries long"),
-                "1 to 8 entries",
-            ));
+            return Err(ConfigError::new("dim_mult", format!("{levels} entries long"), "1 to 8 entries"));
         }
         for &multiplier in &self.dim_mult {
             in_range("dim_mult", multiplier, 1, 64)?;
@@ -122,30 +118,13 @@ impl Config for VaeConfig {
             ));
         }
         if !self.attn_scales.is_empty() {
-            return Err(ConfigError::new(
-                "attn_scales",
-                format!("{:?}", self.attn_scales),
-                "[]",
-            ));
+            return Err(ConfigError::new("attn_scales", format!("{:?}", self.attn_scales), "[]"));
         }
         in_range("patch_size", self.patch_size(), 1, 16)?;
         let pixel_channels = 3 * self.patch_size() * self.patch_size();
-        in_range(
-            "in_channels",
-            self.in_channels,
-            pixel_channels,
-            pixel_channels,
-        )?;
-        in_range(
-            "out_channels",
-            self.out_channels,
-            pixel_channels,
-            pixel_channels,
-        )?;
-        for (key, values) in [
-            ("latents_mean", &self.latents_mean),
-            ("latents_std", &self.latents_std),
-        ] {
+        in_range("in_channels", self.in_channels, pixel_channels, pixel_channels)?;
+        in_range("out_channels", self.out_channels, pixel_channels, pixel_channels)?;
+        for (key, values) in [("latents_mean", &self.latents_mean), ("latents_std", &self.latents_std)] {
             if values.len() as i64 != self.z_dim {
                 return Err(ConfigError::new(
                     key,
@@ -158,28 +137,14 @@ impl Config for VaeConfig {
             }
         }
         if let Some(value) = self.latents_std.iter().find(|value| **value == 0.0) {
-            return Err(ConfigError::new(
-                "latents_std",
-                value,
-                "numbers other than 0",
-            ));
+            return Err(ConfigError::new("latents_std", value, "numbers other than 0"));
         }
         // Upstream believes the two factors and the levels independently; where they disagree it
         // makes frames of another size than the one asked for.
         let spatial = (1 << (levels - 1)) * self.patch_size();
-        in_range(
-            "scale_factor_spatial",
-            self.scale_factor_spatial,
-            spatial,
-            spatial,
-        )?;
+        in_range("scale_factor_spatial", self.scale_factor_spatial, spatial, spatial)?;
         let halvings = self.temperal_downsample.iter().filter(|on| **on).count();
         let temporal = 1 << halvings;
-        in_range(
-            "scale_factor_temporal",
-            self.scale_factor_temporal,
-            temporal,
-            temporal,
-        )
+        in_range("scale_factor_temporal", self.scale_factor_temporal, temporal, temporal)
     }
 }

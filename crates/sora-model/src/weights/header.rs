@@ -29,21 +29,14 @@ pub(super) struct Entry {
 
 /// Maps `path` read-only.
 pub(super) fn map(path: &Path) -> Result<Mmap, ModelError> {
-    let io = |source| ModelError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
+    let io = |source| ModelError::Io { path: path.to_path_buf(), source };
     let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => ModelError::Missing {
-            path: path.to_path_buf(),
-            what: "weights".into(),
-        },
+        std::io::ErrorKind::NotFound => {
+            ModelError::Missing { path: path.to_path_buf(), what: "weights".into() }
+        }
         _ => io(source),
     })?;
-    let refuse = |message: &str| ModelError::Weights {
-        path: path.to_path_buf(),
-        message: message.into(),
-    };
+    let refuse = |message: &str| ModelError::Weights { path: path.to_path_buf(), message: message.into() };
     // Opening a pipe would wait for its other end.
     if !metadata.is_file() {
         return Err(refuse("it is not a regular file"));
@@ -59,24 +52,16 @@ pub(super) fn map(path: &Path) -> Result<Mmap, ModelError> {
 
 /// Reads and checks the header at the start of `bytes`, a whole file.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>, ModelError> {
-    parse(bytes).map_err(|message| ModelError::Weights {
-        path: path.to_path_buf(),
-        message,
-    })
+    parse(bytes).map_err(|message| ModelError::Weights { path: path.to_path_buf(), message })
 }
 
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(format!(
-            "it has {} bytes, too few for a safetensors file",
-            bytes.len()
-        ));
+        return Err(format!("it has {} bytes, too few for a safetensors file", bytes.len()));
     };
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {
-        return Err(format!(
-            "its header claims {length} bytes; at most {MAX_HEADER_BYTES} are allowed"
-        ));
+        return Err(format!("its header claims {length} bytes; at most {MAX_HEADER_BYTES} are allowed"));
     }
     let length = usize::try_from(length).map_err(|error| error.to_string())?;
     let Some((header, data)) = rest.split_at_checked(length) else {
@@ -86,17 +71,12 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
             rest.len()
         ));
     };
-    let tensors =
-        parse_json(header).map_err(|error| format!("its header is not valid: {error}"))?;
+    let tensors = parse_json(header).map_err(|error| format!("its header is not valid: {error}"))?;
     check_layout(&tensors, data.len())?;
     let start = 8 + length;
     let entries = tensors.into_iter().map(|(name, info)| {
         let (from, to) = info.data_offsets;
-        let entry = Entry {
-            dtype: info.dtype,
-            shape: info.shape,
-            range: start + from..start + to,
-        };
+        let entry = Entry { dtype: info.dtype, shape: info.shape, range: start + from..start + to };
         (name, entry)
     });
     Ok(entries.collect())
@@ -142,10 +122,8 @@ fn parse_json(header: &[u8]) -> Result<BTreeMap<String, TensorInfo>, serde_json:
 
 /// Offsets in order, without gap or overlap, each as long as shape and type say, up to the end.
 fn check_layout(tensors: &BTreeMap<String, TensorInfo>, data_bytes: usize) -> Result<(), String> {
-    let mut sorted: Vec<(String, TensorInfo)> = tensors
-        .iter()
-        .map(|(name, info)| (name.clone(), info.clone()))
-        .collect();
+    let mut sorted: Vec<(String, TensorInfo)> =
+        tensors.iter().map(|(name, info)| (name.clone(), info.clone())).collect();
     sorted.sort_by_key(|(_, info)| info.data_offsets);
     let end = sorted.last().map_or(0, |(_, info)| info.data_offsets.1);
     // Said first, because a truncated file is the usual accident and this names it.
@@ -157,10 +135,7 @@ fn check_layout(tensors: &BTreeMap<String, TensorInfo>, data_bytes: usize) -> Re
     }
     Metadata::new(None, sorted).map_err(|error| format!("its offsets are not valid: {error}"))?;
     if end < data_bytes {
-        return Err(format!(
-            "{} bytes after its last tensor belong to no tensor",
-            data_bytes - end
-        ));
+        return Err(format!("{} bytes after its last tensor belong to no tensor", data_bytes - end));
     }
     Ok(())
 }

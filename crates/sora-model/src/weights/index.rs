@@ -32,29 +32,19 @@ impl ShardIndex {
 /// Reads an index; every shard is a plain file name, so that none leaves the folder.
 pub(super) fn read(path: &Path) -> Result<ShardIndex, ModelError> {
     let index: ShardIndex = read_json(path)?;
-    let refuse = |message: String| {
-        Err(ModelError::Weights {
-            path: path.to_path_buf(),
-            message,
-        })
-    };
+    let refuse = |message: String| Err(ModelError::Weights { path: path.to_path_buf(), message });
     let shards = index.shards();
     if shards.is_empty() {
         return refuse("its weight_map is empty".into());
     }
     if shards.len() > MAX_SHARDS {
-        return refuse(format!(
-            "it names {} shards; at most {MAX_SHARDS} are supported",
-            shards.len()
-        ));
+        return refuse(format!("it names {} shards; at most {MAX_SHARDS} are supported", shards.len()));
     }
     for shard in shards {
         let mut parts = Path::new(shard).components();
         let plain = matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none();
         if !plain || shard.contains(['/', '\\', '\0']) {
-            return refuse(format!(
-                "shard `{shard}` is not a plain file name beside the index"
-            ));
+            return refuse(format!("shard `{shard}` is not a plain file name beside the index"));
         }
     }
     Ok(index)

@@ -89,10 +89,7 @@ impl WeightFiles {
     /// # Errors
     /// [`ModelError::Missing`] when it is not there, [`ModelError::Weights`] when it is broken.
     pub fn open_file(path: &Path) -> Result<Self, ModelError> {
-        let mut inner = Inner {
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
-        };
+        let mut inner = Inner { shards: Vec::new(), tensors: BTreeMap::new() };
         inner.add(path)?;
         Ok(Self(Arc::new(inner)))
     }
@@ -114,18 +111,12 @@ impl WeightFiles {
                 });
             }
         }
-        Ok(Self(Arc::new(Inner {
-            shards: self.0.shards.clone(),
-            tensors,
-        })))
+        Ok(Self(Arc::new(Inner { shards: self.0.shards.clone(), tensors })))
     }
 
     fn open_sharded(dir: &Path, index_path: &Path) -> Result<Self, ModelError> {
         let index = index::read(index_path)?;
-        let mut inner = Inner {
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
-        };
+        let mut inner = Inner { shards: Vec::new(), tensors: BTreeMap::new() };
         for shard in index.shards() {
             inner.add(&dir.join(shard))?;
         }
@@ -175,18 +166,14 @@ impl WeightFiles {
     /// Bytes of all tensors together.
     pub fn total_bytes(&self) -> u64 {
         let lengths = self.0.tensors.values();
-        lengths
-            .map(|located| located.entry.range.len() as u64)
-            .sum()
+        lengths.map(|located| located.entry.range.len() as u64).sum()
     }
 
     /// Elements of all tensors together.
     pub fn total_elements(&self) -> u64 {
         let shapes = self.0.tensors.values().map(|located| &located.entry.shape);
         // The header check has bounded each product by the file's bytes.
-        shapes
-            .map(|shape| shape.iter().map(|&size| size as u64).product::<u64>())
-            .sum()
+        shapes.map(|shape| shape.iter().map(|&size| size as u64).product::<u64>()).sum()
     }
 
     /// The files, in the order they were opened.
@@ -211,10 +198,7 @@ impl Inner {
             }
             self.tensors.insert(name, Located { shard, entry });
         }
-        self.shards.push(Shard {
-            path: path.to_path_buf(),
-            map: Arc::new(map),
-        });
+        self.shards.push(Shard { path: path.to_path_buf(), map: Arc::new(map) });
         Ok(())
     }
 }

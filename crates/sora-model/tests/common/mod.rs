@@ -83,14 +83,9 @@ impl Directory {
             "transformer/diffusion_pytorch_model.safetensors",
             &weights(&[("patch_embedding.weight", &[24, 2, 1, 2, 2])]),
         );
-        directory.bytes(
-            "vae/diffusion_pytorch_model.safetensors",
-            &weights(&[("decoder.conv_in.bias", &[3])]),
-        );
-        directory.bytes(
-            "text_encoder/model.safetensors",
-            &weights(&[("shared.weight", &[20, 16])]),
-        );
+        directory
+            .bytes("vae/diffusion_pytorch_model.safetensors", &weights(&[("decoder.conv_in.bias", &[3])]));
+        directory.bytes("text_encoder/model.safetensors", &weights(&[("shared.weight", &[20, 16])]));
         directory
     }
 

@@ -1,0 +1,9 @@
+//! `soragen` in pipelines, with the real engine and tiny random models.
+
+mod bad_input;
+mod installed;
+mod negotiation;
+mod output;
+mod parity;
+mod sharing;
+mod states;
