@@ -132,8 +132,8 @@ fn values_out_of_bounds_are_refused_by_name() {
     };
     refused(&|r| r.guidance_scale = f64::NAN, &["guidance_scale", "NaN", "finite"]);
     refused(&|r| r.num_inference_steps = 0, &["num_inference_steps", "0", "1 to 1000"]);
-    refused(&|r| r.num_frames = 2, &["num_frames", "2"]);
-    refused(&|r| r.num_frames = 0, &["num_frames", "0"]);
+    refused(&|r| r.num_frames = 2, &["frames", "2"]);
+    refused(&|r| r.num_frames = 0, &["frames", "0"]);
     refused(&|r| r.width = 17, &["17"]);
     refused(&|r| r.width = 100_000, &["100000"]);
 }

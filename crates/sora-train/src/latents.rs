@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Clips in all, a multiple of 100.
     #[arg(long, default_value_t = 4000)]
     clips: u64,
+    /// First clip of this process, a multiple of 100: several may share the work.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
     /// Pixels.
     #[arg(long, default_value_t = 128)]
     width: u32,
@@ -61,14 +64,15 @@ struct Captions {
 /// Renders and encodes what is not there yet.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.clips > 0 && args.clips % SHARD == 0, "clips is {}, it must be a multiple of {SHARD}", args.clips);
+    ensure!(args.from % SHARD == 0, "from is {}, it must be a multiple of {SHARD}", args.from);
     let run = Run::create(&args.run)?;
     let device = device(&args.device)?;
     tch::set_num_threads(args.threads);
     let vae = trained_vae(&args.vae, device)?;
     let _no_grad = tch::no_grad_guard();
     let size = Size { width: args.width, height: args.height };
-    let bar = progress::bar(args.clips, 0);
-    for shard in 0..args.clips / SHARD {
+    let bar = progress::bar(args.clips, args.from);
+    for shard in args.from / SHARD..args.clips / SHARD {
         let path = run.file(&format!("latents-{shard:05}.safetensors"));
         if !path.exists() {
             let mut latents = Vec::new();
@@ -77,14 +81,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 let seed = Seeds::new(args.seed, 4, shard * SHARD + i).next_u64();
                 let scene = Scene::sample(seed, &Domain::starter());
                 let video = clip_to_tensor(&scene.render(size, args.frames)).to_device(device);
-                latents.push(vae.encode(&video).mode().to_device(tch::Device::Cpu).to_kind(Kind::Half));
+                latents.push(vae.encode(&video).mode().to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous());
                 captions.push(Captions { short: scene.caption(), detailed: scene.detailed_caption() });
                 bar.inc(1);
             }
             // The captions first: a shard counts as done once its latents are there.
             let json = serde_json::to_string(&captions)?;
             write_whole(&path.with_extension("json"), |p| Ok(fs::write(p, json)?))?;
-            let latents = Tensor::cat(&latents, 0);
+            let latents = Tensor::cat(&latents, 0).contiguous();
             write_whole(&path, |p| Ok(Tensor::write_safetensors(&[("latents", &latents)], p)?))?;
         } else {
             bar.inc(SHARD);

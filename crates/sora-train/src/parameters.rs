@@ -101,6 +101,16 @@ impl Parameters {
         self.flat.numel() as i64
     }
 
+    /// A boolean tensor like `flat`: true where the parameter's name is `wanted`.
+    pub(crate) fn mask(&self, wanted: impl Fn(&str) -> bool) -> Tensor {
+        let parts: Vec<Tensor> = self
+            .entries
+            .iter()
+            .map(|e| Tensor::full([e.len()], i64::from(wanted(&e.name)), (Kind::Bool, self.flat.device())))
+            .collect();
+        Tensor::cat(&parts, 0)
+    }
+
     /// The weight matrices inside the network, kernels flattened: what Muon is for. Not the first and last
     /// layers nor tables, whose rows are not directions of one space.
     pub(crate) fn hidden_matrices(&self) -> Vec<Matrix> {

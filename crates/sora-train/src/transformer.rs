@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Peak learning rate.
     #[arg(long, default_value_t = 1e-3)]
     learning_rate: f64,
+    /// Use Muon for the weight matrices (see `optimizer.rs`); pays from batches of about 32 on.
+    #[arg(long)]
+    muon: bool,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -189,6 +192,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let vocabulary = vocabulary_size(&args.tokenizer)?;
     let (mut parameters, model) = TextToLatents::build(device, args.seed, vocabulary)?;
     let mut adam = AdamW::new(&parameters.flat, 0.01, 0.999);
+    if args.muon {
+        adam = adam.with_muon(parameters.hidden_matrices());
+    }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     let vae = trained_vae(&args.vae, device)?;
     eprintln!(

@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// Weight of the Kullback-Leibler term, per latent value.
     #[arg(long, default_value_t = 5e-4)]
     kl_weight: f64,
+    /// Train the decoder alone, on latents of the encoder as it is: what the transformer has learned from
+    /// stays valid.
+    #[arg(long)]
+    decoder_only: bool,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -215,13 +219,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("VAE: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
+    // In `decoder_only` runs the encoder's part of the parameters is put back after every step.
+    let frozen = args.decoder_only.then(|| {
+        let encoder = |name: &str| name.starts_with("encoder.") || name.starts_with("quant_conv.");
+        (parameters.mask(encoder), parameters.flat.copy(), adam.average.copy())
+    });
+
     let held_out: Vec<Tensor> = (0..3).map(|i| sample(u64::MAX, i, 128, 9)).collect();
     let batches = batches(args, done);
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
         let video = batches.recv()?.to_device(device);
         tch::manual_seed(Seeds::new(args.seed, step, 2).next_u64() as i64);
-        let posterior = vae.encode(&video);
+        let posterior = if args.decoder_only {
+            tch::no_grad(|| vae.encode(&video))
+        } else {
+            vae.encode(&video)
+        };
         let difference = vae.decode_unclamped(&posterior.sample()) - &video;
         let reconstruction = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
         let detail = gradients_l1(&difference);
@@ -231,6 +245,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let gradient = parameters.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        if let Some((mask, flat, average)) = &frozen {
+            let _no_grad = tch::no_grad_guard();
+            parameters.flat.copy_(&flat.where_self(mask, &parameters.flat));
+            adam.average.copy_(&average.where_self(mask, &adam.average));
+        }
         let figures = [&reconstruction, &detail, &kl].map(|t| t.double_value(&[]));
         run.log("step,reconstruction,detail,kl,gradient_norm,rate", &[
             (step + 1) as f64, figures[0], figures[1], figures[2], norm, rate,

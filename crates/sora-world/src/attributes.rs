@@ -183,6 +183,11 @@ impl Motion {
         )
     }
 
+    /// Whether it is plainly quick or slow.
+    pub(crate) const fn has_pace(self) -> bool {
+        matches!(self, Motion::Rolls | Motion::Slides | Motion::Spins | Motion::LeavesTrail)
+    }
+
     /// Whether it takes a second object.
     pub const fn has_companion(self) -> bool {
         matches!(self, Motion::Orbits | Motion::Collides | Motion::PassesBehind)

@@ -84,8 +84,12 @@ impl Body {
                 ..one(Shape::Cylinder, Pattern::Panels, 0.3, v3(0.44, 0.52, 0.44), 0.69)
             },
             Subject::Torus => {
-                let ring =
-                    Piece::new(Shape::Torus(0.27), main(Pattern::Panels, 0.5), Vec3::ZERO, Vec3::splat(0.60));
+                let pattern = match texture {
+                    Texture::Striped => Pattern::Sectors,
+                    _ => patterned(Pattern::Panels),
+                };
+                let material = Material::new(colour, pattern, 0.5);
+                let ring = Piece::new(Shape::Torus(0.27), material, Vec3::ZERO, Vec3::splat(0.60));
                 many(0.60, 0.60, 0.61, vec![ring.turned(x_axis, PI / 2.0)])
             }
             Subject::Boat => many(

@@ -196,20 +196,30 @@ impl Scene {
         let size = if drawn_size > 1.01 { "large" } else { "small" };
         let noun = article(&self.noun(size, a.texture, a.colour, a.subject));
         let to = self.object(true);
-        let first = format!("{noun} {}{to} {}{}", self.action(), self.land(), self.sky(&mut rng));
+        let first =
+            format!("{noun} {}{}{to} {}{}", self.action(), self.pace(), self.land(), self.sky(&mut rng));
         let (_, _, style) = drawn(a.style);
         format!("{first}{}. {}, {}, {style}.", falling(a.weather), self.light(), filmed(a.camera))
     }
 
     fn action(&self) -> &'static str {
         let a = &self.attributes;
-        match a.motion {
-            Motion::Bounces if self.plan.vigour > 0.5 => "bounces high",
-            Motion::Bounces => "bounces low",
-            Motion::Spins => "spins in place",
-            Motion::Falls => "falls from above and comes to rest",
+        match (a.motion, a.heading) {
+            (Motion::Bounces, _) if self.plan.vigour > 0.5 => "bounces high",
+            (Motion::Bounces, _) => "bounces low",
+            (Motion::Spins, _) => "spins in place",
+            (Motion::Falls, _) => "falls from above and comes to rest",
+            (Motion::Collides, Heading::Left) => "moves to the left and collides with",
+            (Motion::Collides, _) => "moves to the right and collides with",
             _ => verb(a.subject, a.motion).0,
         }
+    }
+
+    fn pace(&self) -> &'static str {
+        if !self.wordy || !self.attributes.motion.has_pace() {
+            return "";
+        }
+        if self.plan.vigour > 0.5 { " quickly" } else { " slowly" }
     }
 
     fn land(&self) -> &'static str {

@@ -25,13 +25,14 @@ pub struct Domain {
     pub styles: Vec<Style>,
     /// Patterns on the subject.
     pub textures: Vec<Texture>,
-    /// Whether short captions may also name sky, weather, camera and style ("..., at night"); detailed ones
-    /// always do.
+    /// Whether short captions may also name sky and camera ("... at night, the camera pans to the left"), and
+    /// detailed ones the pace ("rolls quickly").
     pub wordy_captions: bool,
 }
 
 impl Domain {
-    /// Everything there is. Half of the scenes have plain subjects in fair weather before a still camera.
+    /// Everything there is. Fair weather, a still camera, the shaded style and plain subjects each have half
+    /// of the scenes, whatever the others have.
     pub fn full() -> Self {
         /// `first` as often as all the others together.
         fn mostly<T: Copy + PartialEq>(first: T, all: &[T]) -> Vec<T> {
@@ -120,24 +121,13 @@ impl Domain {
     /// times the side of the light and the subject's size. Positions, angles and speeds vary beyond that.
     pub fn count(&self) -> u128 {
         let distinct = Distinct::of(self);
-        let mut combinations = 0_u128;
-        for &subject in &distinct.subjects {
-            for &ground in distinct.grounds.iter().filter(|&&g| able_on(subject, g)) {
-                let weathers = distinct.weathers.iter().filter(|&&w| possible_under(w, ground)).count();
-                for &camera in distinct.cameras.iter().filter(|&&c| able_in(subject, ground, c)) {
-                    let ways: u128 = distinct
-                        .motions
-                        .iter()
-                        .filter(|&&m| able_to(subject, m) && possible_on(m, ground) && suits(m, camera))
-                        .map(|&m| distinct.ways(m))
-                        .sum();
-                    combinations += ways * weathers as u128;
-                }
-            }
-        }
-        let free = [distinct.colours, distinct.skies, distinct.styles, distinct.textures];
+        let (coloured, others): (Vec<Style>, Vec<Style>) =
+            distinct.styles.iter().partition(|style| style.shows_colour());
+        // Styles that hide colours tell fewer scenes apart.
+        let pictures = coloured.len() as u128 * distinct.combinations(distinct.colours)
+            + others.len() as u128 * distinct.combinations(1);
         let (light_sides, sizes) = (2, 2);
-        free.into_iter().map(|n| n as u128).product::<u128>() * combinations * light_sides * sizes
+        pictures * (distinct.skies * distinct.textures * light_sides * sizes) as u128
     }
 }
 
@@ -148,6 +138,7 @@ fn or_all<'a, T>(list: &'a [T], all: &'a [T]) -> &'a [T] {
 
 /// The values of a domain without repetitions.
 struct Distinct {
+    wordy: bool,
     subjects: Vec<Subject>,
     grounds: Vec<Ground>,
     cameras: Vec<Camera>,
@@ -155,7 +146,7 @@ struct Distinct {
     weathers: Vec<Weather>,
     colours: usize,
     skies: usize,
-    styles: usize,
+    styles: Vec<Style>,
     textures: usize,
 }
 
@@ -165,6 +156,7 @@ impl Distinct {
             all.iter().copied().filter(|value| from.is_empty() || from.contains(value)).collect()
         }
         Distinct {
+            wordy: domain.wordy_captions,
             subjects: once(&domain.subjects, Subject::ALL),
             grounds: once(&domain.grounds, Ground::ALL),
             cameras: once(&domain.cameras, Camera::ALL),
@@ -172,21 +164,41 @@ impl Distinct {
             weathers: once(&domain.weathers, Weather::ALL),
             colours: once(&domain.colours, Colour::ALL).len(),
             skies: once(&domain.skies, Sky::ALL).len(),
-            styles: once(&domain.styles, Style::ALL).len(),
+            styles: once(&domain.styles, Style::ALL),
             textures: once(&domain.textures, Texture::ALL).len(),
         }
     }
 
-    /// In how many ways a motion shows: headings, companions and their colours, high and low bounces.
-    fn ways(&self, motion: Motion) -> u128 {
+    /// Admitted combinations of subject, colour, ground, weather, camera and motion with its details, where
+    /// `colours` can be told apart.
+    fn combinations(&self, colours: usize) -> u128 {
+        let mut combinations = 0;
+        for &subject in &self.subjects {
+            for &ground in self.grounds.iter().filter(|&&g| able_on(subject, g)) {
+                let weathers = self.weathers.iter().filter(|&&w| possible_under(w, ground)).count();
+                for &camera in self.cameras.iter().filter(|&&c| able_in(subject, ground, c)) {
+                    let able =
+                        |m: &&Motion| able_to(subject, **m) && possible_on(**m, ground) && suits(**m, camera);
+                    let ways: usize = self.motions.iter().filter(able).map(|&m| self.ways(m, colours)).sum();
+                    combinations += (ways * weathers * colours) as u128;
+                }
+            }
+        }
+        combinations
+    }
+
+    /// In how many ways a motion shows: headings, companions and their colours, high and low bounces,
+    /// quick and slow ways.
+    fn ways(&self, motion: Motion, colours: usize) -> usize {
         let headings = if motion.has_heading() { 2 } else { 1 };
-        let heights = if motion == Motion::Bounces { 2 } else { 1 };
+        let paces = if motion == Motion::Bounces || (self.wordy && motion.has_pace()) { 2 } else { 1 };
         let companions = if motion.has_companion() {
-            companions(motion, &self.subjects).len() * (self.colours - 1).max(1)
+            // A companion has another colour than the subject.
+            companions(motion, &self.subjects).len() * (colours - 1).max(1)
         } else {
             1
         };
-        headings * heights * companions as u128
+        headings * paces * companions
     }
 }
 
@@ -201,7 +213,7 @@ pub(crate) fn companions(motion: Motion, subjects: &[Subject]) -> Vec<Subject> {
 
 /// What a subject may meet.
 const COMPANIONS: &[Subject] =
-    &[Subject::Ball, Subject::Cube, Subject::Pyramid, Subject::Cone, Subject::Cylinder];
+    &[Subject::Ball, Subject::Cube, Subject::Pyramid, Subject::Cone, Subject::Cylinder, Subject::Torus];
 
 /// Plain solids do what plain solids do; the others know their trade.
 fn is_solid(subject: Subject) -> bool {

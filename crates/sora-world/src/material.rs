@@ -14,6 +14,8 @@ pub(crate) enum Pattern {
     Frame,
     /// Light bands across the y axis.
     Stripes,
+    /// Six panels around the y axis, alternately coloured and light: stripes for what has no height.
+    Sectors,
     /// Light round spots.
     Dots,
     /// Four fields, alternately light and dark, around the z axis: a kite.
@@ -39,13 +41,8 @@ impl Material {
     pub(crate) fn albedo(&self, p: Vec3) -> Vec3 {
         match self.pattern {
             Pattern::Plain => self.colour,
-            Pattern::Panels => {
-                // sin(3 * longitude) without the arctangent; its sign says which panel.
-                let rho = (p.x * p.x + p.z * p.z).sqrt();
-                let wave = (3.0 * p.x * p.x * p.z - p.z * p.z * p.z) / (rho * rho * rho).max(1e-4);
-                let dark = smoothstep(-0.25, 0.25, wave) * smoothstep(0.1, 0.2, rho);
-                self.colour.lerp(self.shade(), dark)
-            }
+            Pattern::Panels => self.colour.lerp(self.shade(), panels(p)),
+            Pattern::Sectors => self.colour.lerp(self.tint(), panels(p)),
             Pattern::Frame => {
                 // On a face one coordinate is 1: the larger of the other two is the way to the edge.
                 let (x, y, z) = (p.x.abs(), p.y.abs(), p.z.abs());
@@ -88,6 +85,14 @@ impl Material {
         let c = self.colour;
         if c.x + c.y + c.z < 0.15 { c + Vec3::splat(0.05) } else { c * 0.45 }
     }
+}
+
+/// Which of six panels around the y axis `p` lies on, 0 or 1, smooth between; 0 at the poles.
+fn panels(p: Vec3) -> f32 {
+    // sin(3 * longitude) without the arctangent; its sign says which panel.
+    let rho = (p.x * p.x + p.z * p.z).sqrt();
+    let wave = (3.0 * p.x * p.x * p.z - p.z * p.z * p.z) / (rho * rho * rho).max(1e-4);
+    smoothstep(-0.25, 0.25, wave) * smoothstep(0.1, 0.2, rho)
 }
 
 /// Linear RGB of a colour word.

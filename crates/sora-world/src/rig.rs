@@ -47,7 +47,7 @@ impl Rig {
             Camera::Still => (eye, target),
             Camera::PanLeft | Camera::PanRight => {
                 let side = if self.camera == Camera::PanLeft { 1.0 } else { -1.0 };
-                let turn = Mat3::rotation(Vec3::UP, side * (0.52 * progress - 0.26));
+                let turn = Mat3::rotation(Vec3::UP, side * (0.44 * progress - 0.22));
                 (eye, eye + turn.apply(target - eye))
             }
             Camera::Orbit => {

@@ -1,7 +1,7 @@
 //! Which video comes out, asked for in which way.
 
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
+use gst_video::{VideoBufferPoolConfig, VideoFormat, VideoInfo};
 use sora_tests::{Model, Report, play, run};
 
 const SINK: &str = " ! appsink name=sink sync=false";

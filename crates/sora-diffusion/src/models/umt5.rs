@@ -202,15 +202,16 @@ impl FeedForward {
     /// `[B, L, D]` → `[B, L, D]`.
     fn forward(&self, hidden_states: &Tensor) -> Tensor {
         let wi = self.wi.forward(hidden_states);
-        let mut hidden = match self.activation {
+        let activated = match self.activation {
             Activation::Relu => wi.relu(),
             Activation::Gelu => wi.gelu("none"),
             Activation::GeluTanh => wi.gelu("tanh"),
             Activation::Silu => wi.silu(),
         };
-        if let Some(wi_1) = &self.gated {
-            hidden = hidden * wi_1.forward(hidden_states);
-        }
+        let hidden = match &self.gated {
+            Some(wi_1) => activated * wi_1.forward(hidden_states),
+            None => activated,
+        };
         self.wo.forward(&hidden.to_kind(self.wo.kind()))
     }
 }

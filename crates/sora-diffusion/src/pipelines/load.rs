@@ -14,7 +14,7 @@ use tch::{Device, Kind};
 use super::{OnProgress, Progress, TextToVideoPipeline};
 use crate::device::{DeviceChoice, DtypeChoice};
 use crate::error::Result;
-use crate::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel, transformer_wan};
+use crate::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{FileWeights, Layout, Weights};
 
@@ -29,9 +29,6 @@ pub struct LoadOptions {
     /// original Wan keys.
     pub transformer_file: Option<PathBuf>,
 }
-
-/// Keys that exporters leave beside the text encoder's own: the same embedding table a second time.
-const TOLERATED_TEXT_KEYS: &[&str] = &["encoder.embed_tokens.weight"];
 
 impl TextToVideoPipeline {
     /// Loads a diffusers directory. Nothing is allocated before configs and headers are checked.
@@ -49,12 +46,12 @@ impl TextToVideoPipeline {
         let _no_grad = tch::no_grad_guard();
 
         let mut loader = Loader { device, done_bytes: Cell::new(0), total_bytes: total_bytes(&dir), on_progress };
-        let tokenizer = Tokenizer::open(&dir.tokenizer_path())?;
+        let tokenizer = Tokenizer::open_as(&dir.tokenizer_path(), dir.tokenizer_class())?;
         let text_encoder = loader.component(
             "text_encoder",
             dir.text_encoder_weights(),
-            (kinds.transformer, &[]),
-            TOLERATED_TEXT_KEYS,
+            (kinds.transformer, if kinds.transformer == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] }),
+            umt5::TOLERATED_KEYS,
             |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
         )?;
         let mut transformer = |component, files: &WeightFiles, config: &TransformerConfig| {

@@ -145,6 +145,13 @@ impl TextToVideoPipeline {
         if tokens.truncated {
             tracing::warn!(limit = self.max_sequence_length, "the prompt is longer than the model reads: cut");
         }
+        let vocab_size = self.dir.text_encoder().vocab_size;
+        if let Some(id) = tokens.ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
+            return Err(DiffusionError::Unsupported(format!(
+                "the tokenizer gives token {id}, the text encoder knows 0 to {}: they belong to different models",
+                vocab_size - 1
+            )));
+        }
         let ids = Tensor::from_slice(&tokens.ids).unsqueeze(0).to_device(self.device);
         let hidden = self.text_encoder.forward(&ids, &ids.ones_like());
         let embeds = Arc::new(PromptEmbeds::new(&hidden, self.max_sequence_length));
