@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 17)]
     frames: u32,
     /// Default denoising steps.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 16)]
     steps: u32,
     /// Default guidance scale.
     #[arg(long, default_value_t = 3.0)]
@@ -130,6 +130,12 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     let scheduler = SchedulerConfig::unipc(args.flow_shift);
     let mut config = json!({});
     merge(&mut config, scheduler.class.name(), serde_json::to_value(scheduler)?)?;
+    if let Some(map) = config.as_object_mut() {
+        // Our struct serves two classes; Python warns of keys that its own does not have.
+        for other in ["shift", "invert_sigmas", "stochastic_sampling"] {
+            map.remove(other);
+        }
+    }
     write_json(&out.join("scheduler/scheduler_config.json"), &config)?;
     write_json(
         &out.join("model_index.json"),

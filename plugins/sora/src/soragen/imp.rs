@@ -7,10 +7,11 @@ use gst::glib::translate::IntoGlib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
+use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use sora_engine_api::Generation;
 
-use super::job::{End, Next};
+use super::job::{End, Frame, Next};
 use super::model::ModelInfo;
 use super::negotiate::Output;
 use super::settings::{self, Plan, Settings};
@@ -438,8 +439,6 @@ impl BaseSrcImpl for SoraGen {
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let output = Output::new(caps).map_err(|text| gst::loggable_error!(CAT, "{text}"))?;
         gst::debug!(CAT, imp = self, "negotiated {caps}");
-        // For peers that offer no pool.
-        self.obj().set_blocksize(u32::try_from(output.info.size()).unwrap_or(u32::MAX));
         if let Some(run) = &mut self.state().run {
             run.output = Some(output);
         }
@@ -500,11 +499,11 @@ impl SoraGen {
     }
 }
 
-impl PushSrcImpl for SoraGen {
-    fn fill(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+impl SoraGen {
+    fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
         let (clip, requested) = self.running_clip()?;
         if let Some(generation) = requested {
-            // The base class pushes it behind the segment, before this buffer.
+            // The base class pushes it behind the segment, before the first buffer.
             let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
             self.obj().send_event(gst::event::Tag::new(tags::of_clip(&name, &generation)));
         }
@@ -515,13 +514,32 @@ impl PushSrcImpl for SoraGen {
             Next::Flushing | Next::Cancelled => return Err(gst::FlowError::Flushing),
         };
         let output = self.state().run.as_ref().and_then(|run| run.output.clone());
-        let output = output.ok_or(gst::FlowError::NotNegotiated)?;
+        Ok((frame, output.ok_or(gst::FlowError::NotNegotiated)?))
+    }
+
+    fn write(&self, (frame, output): &(Frame, Output), buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
         output.write(frame.pixels(), buffer).map_err(|text| {
             gst::element_imp_error!(self, gst::StreamError::Failed, ("A frame could not be written."), ["{text}"]);
             gst::FlowError::Error
         })?;
         self.stamp(buffer);
-        Ok(gst::FlowSuccess::Ok)
+        Ok(())
+    }
+}
+
+impl PushSrcImpl for SoraGen {
+    fn create(&self, buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
+        let frame = self.next_frame()?;
+        if let Some(buffer) = buffer {
+            self.write(&frame, buffer)?;
+            return Ok(CreateSuccess::FilledBuffer);
+        }
+        // Negotiation always leaves a pool behind, see `decide_allocation`.
+        let pool = self.obj().buffer_pool().ok_or(gst::FlowError::NotNegotiated)?;
+        let mut buffer = pool.acquire_buffer(None)?;
+        // A buffer fresh from the pool has one owner.
+        self.write(&frame, buffer.make_mut())?;
+        Ok(CreateSuccess::NewBuffer(buffer))
     }
 }
 
