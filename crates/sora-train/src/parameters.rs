@@ -29,9 +29,12 @@ pub(crate) struct Parameters {
     entries: Vec<Entry>,
     /// All values, f32.
     pub(crate) flat: Tensor,
-    /// Leaves of the autograd graph, in the memory of `flat`, in the order of `entries`.
-    leaves: Vec<Tensor>,
+    leaves: Leaves,
 }
+
+/// Leaves of the autograd graph, in the memory of `flat`, in the order of the entries. Each set collects
+/// gradients of its own.
+pub(crate) struct Leaves(Vec<Tensor>);
 
 /// First pass: notes what the network asks for.
 #[derive(Default)]
@@ -45,9 +48,9 @@ impl WeightSource for Recorder {
 }
 
 /// Second pass: hands out the leaves.
-struct Leaves(BTreeMap<String, Tensor>);
+struct ByName(BTreeMap<String, Tensor>);
 
-impl WeightSource for Leaves {
+impl WeightSource for ByName {
     fn tensor(&self, name: &str, _shape: &[i64]) -> sora_diffusion::Result<Tensor> {
         Ok(self.0[name].shallow_clone())
     }
@@ -78,22 +81,36 @@ impl Parameters {
         let entries = recorder.0.take();
         let total: i64 = entries.iter().map(Entry::len).sum();
         let flat = Tensor::zeros([total], (Kind::Float, device));
-        let mut leaves = Vec::new();
-        let mut at = 0;
         tch::manual_seed(Seeds::new(seed, 0, 0).next_u64() as i64);
-        for entry in &entries {
-            let mut view = flat.narrow(0, at, entry.len()).view(entry.shape.as_slice());
+        let mut parameters = Self { entries, flat, leaves: Leaves(Vec::new()) };
+        for (entry, mut view) in parameters.entries.iter().zip(parameters.views()) {
             view.copy_(&initial_value(entry));
+        }
+        let network;
+        (parameters.leaves, network) = parameters.replica(build)?;
+        Ok((parameters, network))
+    }
+
+    /// Another network over the same parameters, for another thread.
+    pub(crate) fn replica<T>(
+        &self,
+        build: impl Fn(&Weights) -> sora_diffusion::Result<T>,
+    ) -> anyhow::Result<(Leaves, T)> {
+        let leaf = |view: Tensor| {
             // Shares the memory without being a view: autograd forbids views of a tensor that is
             // changed in place, which is what the optimizer does to `flat`.
             let mut leaf = view.zeros_like();
             leaf.set_data(&view);
-            leaves.push(leaf.set_requires_grad(true));
-            at += entry.len();
-        }
-        let by_name = entries.iter().zip(&leaves).map(|(e, l)| (e.name.clone(), l.shallow_clone())).collect();
-        let network = build(&Weights::new(Rc::new(Leaves(by_name))))?;
-        Ok((Self { entries, flat, leaves }, network))
+            leaf.set_requires_grad(true)
+        };
+        let leaves: Vec<Tensor> = self.views().map(leaf).collect();
+        let names = self.entries.iter().map(|entry| entry.name.clone());
+        let by_name = names.zip(leaves.iter().map(Tensor::shallow_clone)).collect();
+        Ok((Leaves(leaves), build(&Weights::new(Rc::new(ByName(by_name))))?))
+    }
+
+    fn views(&self) -> impl Iterator<Item = Tensor> + '_ {
+        self.named(&self.flat).map(|(_, view)| view)
     }
 
     /// Number of values.
@@ -130,19 +147,7 @@ impl Parameters {
 
     /// The gradients of all parameters as one tensor, and no gradients left behind.
     pub(crate) fn take_gradients(&mut self) -> Tensor {
-        let parts: Vec<Tensor> = self
-            .leaves
-            .iter()
-            .map(|leaf| {
-                let grad = leaf.grad();
-                if grad.defined() { grad.reshape([-1]) } else { leaf.zeros_like().detach().reshape([-1]) }
-            })
-            .collect();
-        let flat = tch::no_grad(|| Tensor::cat(&parts, 0));
-        for leaf in &mut self.leaves {
-            leaf.zero_grad();
-        }
-        flat
+        self.leaves.take_gradients()
     }
 
     /// Names and values taken from a flat tensor laid out like this one (the parameters or an average of them).
@@ -153,6 +158,21 @@ impl Parameters {
             at += entry.len();
             (entry.name.as_str(), value)
         })
+    }
+}
+
+impl Leaves {
+    /// The gradients as one tensor laid out like the parameters, and no gradients left behind.
+    pub(crate) fn take_gradients(&mut self) -> Tensor {
+        let gradient = |leaf: &Tensor| {
+            let grad = leaf.grad();
+            if grad.defined() { grad.reshape([-1]) } else { leaf.zeros_like().detach().reshape([-1]) }
+        };
+        let flat = tch::no_grad(|| Tensor::cat(&self.0.iter().map(gradient).collect::<Vec<_>>(), 0));
+        for leaf in &mut self.0 {
+            leaf.zero_grad();
+        }
+        flat
     }
 }
 
