@@ -99,11 +99,13 @@ single_quote() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
 # gst_value TEXT: TEXT as a property's value for gst-launch-1.0, whatever is in
-# it. A leading quote and the word NULL mean something to GStreamer; a blank
-# before them (trimmed from prompts, as from all text input) takes that away.
+# it. To GStreamer a quote in front, a backslash at the end and the word NULL
+# mean something; a blank beside them, which models trim from a prompt, takes
+# that away.
 gst_value() {
     local text=$1
     case $text in \"* | NULL) text=" $text" ;; esac
+    case $text in *\\) text="$text " ;; esac
     text=${text//\\/\\\\}
     printf '"%s"' "${text//\"/\\\"}"
 }

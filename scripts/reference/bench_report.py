@@ -38,7 +38,7 @@ def machine(python):
         [python, "-c", VERSIONS], capture_output=True, text=True, check=True
     ).stdout.split()
     return [
-        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB",
+        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB; load average before the runs {os.getloadavg()[0]:.1f}",
         "Python side: torch {}, diffusers {}, transformers {}, Python {}".format(*versions),
     ]
 

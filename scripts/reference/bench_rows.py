@@ -39,6 +39,7 @@ def rows_for(root, scratch):
         ("sora-tiny, 1 frame", {"num_frames": 1}),
         ("sora-tiny, twice as long", {"num_frames": 2 * native["num_frames"] - 1}),
         ("sora-tiny, guidance 5", {"guidance_scale": 5.0, "negative_prompt": NEGATIVE}),
+        ("sora-tiny, no guidance", {"guidance_scale": 1.0}),
         ("sora-tiny, 20 steps", {"num_inference_steps": 20}),
     ]
     made_rows = [

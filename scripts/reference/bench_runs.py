@@ -78,11 +78,15 @@ def timed(command, out, environment=None):
     )
     lines = []
     rest = b""
-    while chunk := os.read(process.stdout.fileno(), 65536):
-        moment = time.time()
-        *whole, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-        lines += [(moment, line) for line in whole]
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            moment = time.time()
+            *whole, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            lines += [(moment, line) for line in whole]
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        raise
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
     if process.returncode != 0 or not out.exists() or out.stat().st_size == 0:

@@ -21,6 +21,10 @@ pub fn init() {
         // SAFETY: the first thing that every test does; nothing else runs that reads variables.
         unsafe {
             std::env::set_var("SORA_ENGINE", built("libsoraengine.so"));
+            // Cargo sets it from the workspace's config; a debugger does not.
+            if std::env::var_os("LIBTORCH").is_none() {
+                std::env::set_var("LIBTORCH", root().join("third_party/libtorch"));
+            }
             std::env::remove_var("GST_PLUGIN_PATH");
         }
         gst::init().expect("GStreamer starts");

@@ -41,7 +41,11 @@ pub fn play(description: &str) -> Playing {
     if let Some(sink) = pipeline.by_name("sink").and_then(|sink| sink.downcast::<gst_app::AppSink>().ok()) {
         let samples = Arc::clone(&samples);
         let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
-            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            let pulled = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            // A sample of our own: the sink goes on changing the one it gave out.
+            let (buffer, caps) = (pulled.buffer_owned(), pulled.caps_owned());
+            let sample = gst::Sample::builder();
+            let sample = sample.buffer_if_some(buffer.as_ref()).caps_if_some(caps.as_ref()).build();
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
             Ok(gst::FlowSuccess::Ok)
         });

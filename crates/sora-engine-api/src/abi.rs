@@ -301,8 +301,7 @@ pub struct EngineTable {
         model: *mut *mut RawModel,
     ) -> u32,
     /// What was opened.
-    pub model_describe:
-        unsafe extern "C" fn(model: *const RawModel, description: *mut RawDescription) -> u32,
+    pub model_describe: unsafe extern "C" fn(model: *const RawModel, description: *mut RawDescription) -> u32,
     /// Makes one clip; returns when its last frame has been given to the callback.
     pub model_generate: unsafe extern "C" fn(
         model: *const RawModel,

@@ -118,9 +118,7 @@ impl Engine {
         let transformer_file = options.transformer_file.as_deref();
         let raw = abi::RawModelOptions {
             model_path: Bytes::new(options.model_path.as_os_str().as_bytes()),
-            transformer_file: Bytes::new(
-                transformer_file.map_or(&[], |path| path.as_os_str().as_bytes()),
-            ),
+            transformer_file: Bytes::new(transformer_file.map_or(&[], |path| path.as_os_str().as_bytes())),
             device: options.device.to_raw(),
             dtype: options.dtype as u32,
         };
@@ -129,8 +127,8 @@ impl Engine {
             // SAFETY: all pointers are valid for the call; paths outlive it in `options`.
             unsafe { (self.table.model_open)(&raw, callbacks, &mut model) }
         })?;
-        let model = NonNull::new(model)
-            .ok_or_else(|| EngineError::Internal("the engine gave no model".into()))?;
+        let model =
+            NonNull::new(model).ok_or_else(|| EngineError::Internal("the engine gave no model".into()))?;
         Ok(Model { engine: self, raw: model })
     }
 
@@ -190,11 +188,7 @@ impl Model {
     /// # Errors
     /// [`EngineError::Request`], [`EngineError::OutOfMemory`], [`EngineError::Internal`],
     /// [`EngineError::Cancelled`].
-    pub fn generate(
-        &self,
-        generation: &Generation,
-        observer: &mut dyn Observer,
-    ) -> Result<(), EngineError> {
+    pub fn generate(&self, generation: &Generation, observer: &mut dyn Observer) -> Result<(), EngineError> {
         let raw = abi::RawGeneration {
             prompt: Bytes::new(generation.prompt.as_bytes()),
             negative_prompt: Bytes::new(generation.negative_prompt.as_bytes()),
@@ -253,10 +247,7 @@ struct Context<'a> {
 ///
 /// # Safety
 /// `user_data` is a [`Context`] that nobody else uses during the call.
-unsafe fn notify(
-    user_data: *mut c_void,
-    tell: impl FnOnce(&mut dyn Observer) -> ControlFlow<()>,
-) -> u32 {
+unsafe fn notify(user_data: *mut c_void, tell: impl FnOnce(&mut dyn Observer) -> ControlFlow<()>) -> u32 {
     // SAFETY: the caller's promise.
     let context = unsafe { &mut *user_data.cast::<Context<'_>>() };
     if context.panic.is_some() {

@@ -33,7 +33,22 @@ pub struct Engine {
     cuda: Cuda,
 }
 
+static ENGINE: OnceLock<Engine> = OnceLock::new();
+
 impl Engine {
+    /// Whether engine and libtorch are where [`Engine::open`] looks. Opens nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::LibtorchNotFound`], [`EngineError::EngineNotFound`].
+    pub fn find() -> Result<(), EngineError> {
+        if ENGINE.get().is_none() {
+            let places = Places::from_environment();
+            places.find_libtorch()?;
+            places.find_engine()?;
+        }
+        Ok(())
+    }
+
     /// The engine of this process; the first call opens it, which takes about 0.2 s.
     ///
     /// libtorch is taken from the first of `$SORA_LIBTORCH` (if set, only from there),
@@ -48,7 +63,6 @@ impl Engine {
     /// [`EngineError::LibtorchNotFound`], [`EngineError::EngineNotFound`], [`EngineError::Open`],
     /// [`EngineError::WrongAbi`].
     pub fn open() -> Result<&'static Self, EngineError> {
-        static ENGINE: OnceLock<Engine> = OnceLock::new();
         static OPENING: Mutex<()> = Mutex::new(());
         // The lock guards no data, only the order of opening.
         let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,8 +231,7 @@ mod tests {
 
     #[test]
     fn our_variables_are_the_only_places() {
-        let places =
-            Places::new(Some("/a".into()), Some("/b".into()), Some("/e.so".into()), install());
+        let places = Places::new(Some("/a".into()), Some("/b".into()), Some("/e.so".into()), install());
         assert_eq!(places.libtorch, [Path::new("/a")]);
         assert_eq!(places.engine, [Path::new("/e.so")]);
     }

@@ -50,8 +50,7 @@ pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions
 /// The texts must be valid for the call.
 pub(crate) unsafe fn generation_request(raw: &RawGeneration) -> Result<GenerationRequest, Failure> {
     // SAFETY: the caller's promise.
-    let (prompt, negative_prompt) =
-        unsafe { (raw.prompt.to_text(), raw.negative_prompt.to_text()) };
+    let (prompt, negative_prompt) = unsafe { (raw.prompt.to_text(), raw.negative_prompt.to_text()) };
     let scheduler = Scheduler::from_raw(raw.scheduler);
     let scheduler = match scheduler.ok_or_else(|| unknown("scheduler", raw.scheduler))? {
         Scheduler::Model => None,

@@ -2,14 +2,18 @@
 //!
 //! `exit` runs libtorch's destructors while other threads may still be inside it, which crashes. An
 //! element that is stopped does not wait for a long denoising step, so this happens to anybody who
-//! presses Ctrl-C in one. A handler registered after libtorch's own runs before them: it lets the
+//! presses Ctrl-C in one. A handler that is registered after libtorch's own runs before them: it lets the
 //! computations reach their next callback and keeps them there.
 
-use std::sync::{Condvar, Mutex, Once, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A large model on a slow machine may need longer for a step; then leaving comes first.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reports of a model loading and of its first clip; later ones meet nothing new.
+const REGISTRATIONS: usize = 1024;
 
 struct State {
     computing: usize,
@@ -24,11 +28,7 @@ pub(crate) struct Computing(());
 
 impl Computing {
     pub(crate) fn begin() -> Self {
-        static REGISTER: Once = Once::new();
-        REGISTER.call_once(|| {
-            // SAFETY: the handler is a function of this library, which is never closed.
-            unsafe { libc::atexit(wait_for_computations) };
-        });
+        register();
         enter();
         Self(())
     }
@@ -37,8 +37,20 @@ impl Computing {
     pub(crate) fn outside<T>(&self, callback: impl FnOnce() -> T) -> T {
         leave();
         let result = callback();
+        register();
         enter();
         result
+    }
+}
+
+/// Handlers run in the reverse order of their registration, and libtorch registers more destructors
+/// whenever it does something for the first time. So this one is registered again and again while
+/// things happen for the first time; once it has run, the others find nothing to do.
+fn register() {
+    static TIMES: AtomicUsize = AtomicUsize::new(0);
+    if TIMES.fetch_add(1, Ordering::Relaxed) < REGISTRATIONS {
+        // SAFETY: the handler is a function of this library, which is never closed.
+        unsafe { libc::atexit(wait_for_computations) };
     }
 }
 

@@ -18,8 +18,7 @@ mod model;
 pub mod registry;
 
 use sora_engine_api::abi::{
-    ABI_VERSION, Bytes, EngineTable, RawCallbacks, RawDescription, RawGeneration, RawModel,
-    RawModelOptions,
+    ABI_VERSION, Bytes, EngineTable, RawCallbacks, RawDescription, RawGeneration, RawModel, RawModelOptions,
 };
 
 use crate::call::{Failure, guarded};
@@ -57,10 +56,7 @@ unsafe extern "C" fn model_open(
     })
 }
 
-unsafe extern "C" fn model_describe(
-    model: *const RawModel,
-    description: *mut RawDescription,
-) -> u32 {
+unsafe extern "C" fn model_describe(model: *const RawModel, description: *mut RawDescription) -> u32 {
     guarded(|| {
         // SAFETY: the handle came from `model_open` and is not closed yet.
         let handle = unsafe { &*model.cast::<Handle>() };

@@ -19,10 +19,7 @@ pub(crate) struct Line {
 }
 
 /// Runs `body` with the events of this thread given to `sink`.
-pub(crate) fn with_log<T>(
-    sink: impl Fn(Line) + Send + Sync + 'static,
-    body: impl FnOnce() -> T,
-) -> T {
+pub(crate) fn with_log<T>(sink: impl Fn(Line) + Send + Sync + 'static, body: impl FnOnce() -> T) -> T {
     tracing::subscriber::with_default(Forward { sink }, body)
 }
 
@@ -54,11 +51,7 @@ impl<F: Fn(Line) + Send + Sync + 'static> Subscriber for Forward<F> {
             tracing::Level::DEBUG => Level::Debug,
             tracing::Level::TRACE => Level::Trace,
         };
-        (self.sink)(Line {
-            level,
-            target: metadata.target().into(),
-            message: text.message + &text.fields,
-        });
+        (self.sink)(Line { level, target: metadata.target().into(), message: text.message + &text.fields });
     }
 
     fn enter(&self, _: &Id) {}

@@ -112,8 +112,7 @@ impl Handle {
     ) -> Result<(), Failure> {
         let caller = Caller::new(callbacks);
         let computing = Computing::begin();
-        let mut on_progress =
-            |progress| computing.outside(|| caller.progress(&convert::progress(progress)));
+        let mut on_progress = |progress| computing.outside(|| caller.progress(&convert::progress(progress)));
         let mut on_frames = |frames: FrameBatch<'_>| computing.outside(|| caller.frames(frames));
         with_log(
             move |line| caller.log(&line),

@@ -8,10 +8,14 @@ use std::hash::Hash;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often a waiting caller is asked whether it still wants the value.
 const POLL: Duration = Duration::from_millis(40);
+
+/// How long the last caller that gives up waits for the making to be called off.
+const CALL_OFF_PATIENCE: Duration = Duration::from_millis(800);
 
 /// Why a caller did not get the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub enum OpenError<E> {
 
 /// Values of type `V` shared by key; `N` is what their makers have to say meanwhile.
 pub struct Registry<K, V, E, N> {
-    slots: Mutex<HashMap<K, Arc<Slot<V, E, N>>>>,
+    slots: Mutex<Slots<K, V, E, N>>,
 }
 
 impl<K, V, E, N> Default for Registry<K, V, E, N> {
@@ -33,10 +37,14 @@ impl<K, V, E, N> Default for Registry<K, V, E, N> {
     }
 }
 
+type Slots<K, V, E, N> = HashMap<K, Arc<Slot<V, E, N>>>;
+
 /// A value and its making.
 struct Slot<V, E, N> {
     state: Mutex<State<V, E, N>>,
     changed: Condvar,
+    /// The maker, until somebody has waited for its end.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct State<V, E, N> {
@@ -81,23 +89,37 @@ impl<V, E, N> Slot<V, E, N> {
 
     fn finish(&self, result: Result<V, E>) {
         let mut state = self.lock();
-        // A value that nobody wants any more is dropped after the lock.
-        let mut unwanted = None;
         state.phase = match result.map(Arc::new) {
-            Ok(value) => {
-                let weak = Arc::downgrade(&value);
-                if state.waiting > 0 {
-                    Phase::Made(weak, Some(value))
-                } else {
-                    unwanted = Some(value);
-                    Phase::Made(weak, None)
-                }
+            Ok(value) if state.waiting > 0 => Phase::Made(Arc::downgrade(&value), Some(value)),
+            Ok(unwanted) => {
+                // Freed before the making is over, and not under the lock. Nobody can join meanwhile.
+                drop(state);
+                drop(unwanted);
+                state = self.lock();
+                Phase::Made(Weak::new(), None)
             }
             Err(error) => Phase::Failed(error),
         };
         drop(state);
         self.changed.notify_all();
-        drop(unwanted);
+    }
+
+    /// Waits a moment for a making that was called off, and for the end of a thread that is done: a
+    /// caller that leaves the process next should leave nothing running behind it.
+    fn settle(&self) {
+        let called_off =
+            |state: &mut State<V, E, N>| state.waiting == 0 && matches!(state.phase, Phase::Making);
+        let waited = self.changed.wait_timeout_while(self.lock(), CALL_OFF_PATIENCE, called_off);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if matches!(state.phase, Phase::Making) {
+            return;
+        }
+        drop(state);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // `make` does not panic; if it did, there is nothing to add to it.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -131,7 +153,9 @@ where
                 slot
             }
         };
-        wait(&slot, on_note)
+        let result = wait(&slot, on_note);
+        slot.settle();
+        result
     }
 
     fn join(&self, key: K) -> Joined<V, E, N> {
@@ -156,6 +180,7 @@ where
         let slot = Arc::new(Slot {
             state: Mutex::new(State { waiting: 1, phase: Phase::Making, notes: Vec::new() }),
             changed: Condvar::new(),
+            thread: Mutex::default(),
         });
         slots.insert(key, Arc::clone(&slot));
         Joined::New(slot)
@@ -182,8 +207,9 @@ fn start<V, E, N>(
         let result = make(&making);
         making.0.finish(result);
     });
-    if let Err(error) = started {
-        slot.finish(Err(error.into()));
+    match started {
+        Ok(thread) => *slot.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+        Err(error) => slot.finish(Err(error.into())),
     }
 }
 

@@ -89,9 +89,10 @@ fn one_caller_giving_up_does_not_take_the_value_from_the_other() {
     let registry = Shared::default();
     let (go, signal) = mpsc::channel();
     let give_up = AtomicBool::new(false);
+    let (registry, give_up) = (&registry, &give_up);
     std::thread::scope(|scope| {
         let (tell_first, first_waits) = mpsc::channel();
-        let first = scope.spawn(|| {
+        let first = scope.spawn(move || {
             registry.open("a", on_signal(signal, "model"), &mut |_| {
                 let _ = tell_first.send(());
                 if give_up.load(Ordering::SeqCst) {
@@ -103,7 +104,7 @@ fn one_caller_giving_up_does_not_take_the_value_from_the_other() {
         });
         first_waits.recv().expect("the first caller waits");
         let (tell_second, second_waits) = mpsc::channel();
-        let second = scope.spawn(|| {
+        let second = scope.spawn(move || {
             registry.open("a", |_| Err(Failed("made twice".into())), &mut |_| {
                 let _ = tell_second.send(());
                 ControlFlow::Continue(())
@@ -152,7 +153,7 @@ fn a_failure_reaches_all_who_wait_and_the_next_caller_tries_again() {
 #[test]
 fn what_the_maker_says_arrives_in_order() {
     let registry = Shared::default();
-    let mut heard = Vec::new();
+    let mut heard: Vec<u32> = Vec::new();
     let make = |making: &Making<_, _, _>| {
         for note in 0..100 {
             assert!(making.note(note).is_continue());

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use tch::Tensor;
 
+use crate::checkpoint::write_whole;
 use crate::video::to_bytes;
 
 /// Writes one row per video (`[3, T, H, W]` in −1…1, all of one size), frames from left to right.
@@ -17,10 +18,12 @@ pub(crate) fn write(path: &Path, rows: &[Tensor]) -> anyhow::Result<()> {
     let strips: Vec<Tensor> = rows.iter().map(|v| v.permute([0, 2, 1, 3]).reshape([3, h, t * w])).collect();
     let sheet = Tensor::cat(&strips, 1).unsqueeze(1);
     let data = to_bytes(&sheet);
-    let file = File::create(path).with_context(|| format!("contact sheet {}", path.display()))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), (t * w) as u32, h as u32 * rows.len() as u32);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(&data)?;
-    Ok(())
+    write_whole(path, |temporary| {
+        let file = BufWriter::new(File::create(temporary)?);
+        let mut encoder = png::Encoder::new(file, (t * w) as u32, h as u32 * rows.len() as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.write_header()?.write_image_data(&data)?;
+        Ok(())
+    })
 }

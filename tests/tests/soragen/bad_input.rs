@@ -62,7 +62,10 @@ fn a_broken_weight_file() {
         ("a header of 2^60 bytes", [&(1u64 << 60).to_le_bytes(), &whole[8..]].concat()),
         ("no JSON", header("what is this")),
         ("offsets out of range", header(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,800]}}"#)),
-        ("offsets that overflow", header(r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}"#)),
+        (
+            "offsets that overflow",
+            header(r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}"#),
+        ),
     ] {
         model.write(WEIGHTS, bytes);
         let report = run_model(&model);
@@ -218,12 +221,9 @@ fn a_device_that_is_not_there() {
 fn a_full_disk() {
     let model = Model::new();
     let report = run(&(model.soragen("") + " ! filesink location=/dev/full"));
-    let error = report.one_error();
-    assert!(!error.is_empty());
-    let from_sink = report.messages.iter().any(|message| {
-        message.type_() == gst::MessageType::Error
-            && message.src().is_some_and(|src| src.name().starts_with("filesink"))
-    });
-    assert!(from_sink, "the element that has the trouble says so: {:?}", report.errors());
+    // The file sink has the trouble and says so, as often as it likes; this element only stops.
+    let errors: Vec<_> = report.messages.iter().filter(|m| m.type_() == gst::MessageType::Error).collect();
+    let sources: Vec<_> = errors.iter().filter_map(|m| m.src()).map(|src| src.name().to_string()).collect();
+    assert!(!sources.is_empty() && sources.iter().all(|name| name.starts_with("filesink")), "{sources:?}");
     report.assert_progress_is_closed();
 }

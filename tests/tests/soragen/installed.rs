@@ -120,7 +120,10 @@ fn a_scan_and_an_inspection_load_no_torch() {
     assert!(output.status.success());
     assert!(said.contains("libgstsora.so"), "the linker tells what it opens");
     for library in ["libtorch", "libc10", "libsoraengine"] {
-        assert!(!said.contains(&format!("{library}.so")) && !said.contains(&format!("{library}_cpu.so")), "{library}");
+        assert!(
+            !said.contains(&format!("{library}.so")) && !said.contains(&format!("{library}_cpu.so")),
+            "{library}"
+        );
     }
 }
 

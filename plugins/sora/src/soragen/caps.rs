@@ -5,16 +5,12 @@ use gst_video::{VideoFormat, VideoInfo};
 use sora_model::defaults::{NativeSettings, SizeRules};
 
 /// Formats by preference: encoders take I420 with no converter between.
-const FORMATS: [VideoFormat; 4] =
-    [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgb, VideoFormat::Rgba];
+const FORMATS: [VideoFormat; 4] = [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgb, VideoFormat::Rgba];
 
 /// What any model might make. Every size is in it: a size that the model cannot make is refused
 /// when the model is known, by an error that names the nearest size, not by a link that fails.
 pub(super) fn template() -> gst::Caps {
-    gst_video::VideoCapsBuilder::new()
-        .format_list(FORMATS)
-        .field("interlace-mode", "progressive")
-        .build()
+    gst_video::VideoCapsBuilder::new().format_list(FORMATS).field("interlace-mode", "progressive").build()
 }
 
 /// What a model with these rules makes.
@@ -33,11 +29,7 @@ pub(super) fn of_model(rules: &SizeRules) -> gst::Caps {
 fn stepped(step: u32, max: u32) -> gst::glib::SendValue {
     // SizeRules keeps both within 1 to 8192.
     let (step, max) = (step as i32, max as i32);
-    if step == max {
-        step.to_send_value()
-    } else {
-        gst::IntRange::with_step(step, max, step).to_send_value()
-    }
+    if step == max { step.to_send_value() } else { gst::IntRange::with_step(step, max, step).to_send_value() }
 }
 
 /// Chooses what downstream left open: the model's own size and rate, square pixels, and the
@@ -70,11 +62,7 @@ pub(super) fn fixate(mut caps: gst::Caps, rules: &SizeRules, native: &NativeSett
 }
 
 /// The native size; when downstream fixed one side only, the other in the native proportion.
-fn target_size(
-    structure: &gst::StructureRef,
-    rules: &SizeRules,
-    native: &NativeSettings,
-) -> (i32, i32) {
+fn target_size(structure: &gst::StructureRef, rules: &SizeRules, native: &NativeSettings) -> (i32, i32) {
     let (width, height) = (i64::from(native.width), i64::from(native.height));
     let fixed = |side: &str| structure.get::<i32>(side).ok().map(i64::from);
     let (width, height) = match (fixed("width"), fixed("height")) {
@@ -117,7 +105,8 @@ pub(super) fn refusal(peer: &gst::CapsRef, rules: &SizeRules) -> String {
     };
     let (nearest_width, nearest_height) =
         rules.nearest_size(width.unwrap_or(0).into(), height.unwrap_or(0).into());
-    let fits = |side: Option<i32>, nearest: u32| side.is_none_or(|side| i64::from(side) == i64::from(nearest));
+    let fits =
+        |side: Option<i32>, nearest: u32| side.is_none_or(|side| i64::from(side) == i64::from(nearest));
     if fits(width, nearest_width) && fits(height, nearest_height) {
         return format!("Downstream asks for {peer}, which is not a form this element writes video in.");
     }

@@ -106,12 +106,7 @@ pub(super) fn to_rgba(rgb: Rgb<'_>, mut out: Plane<'_>) {
 }
 
 /// Planes Y, Cb, Cr; chroma at half width and height.
-pub(super) fn to_i420(
-    rgb: Rgb<'_>,
-    matrix: &Matrix,
-    site: ChromaSite,
-    [y, mut cb, mut cr]: [Plane<'_>; 3],
-) {
+pub(super) fn to_i420(rgb: Rgb<'_>, matrix: &Matrix, site: ChromaSite, [y, mut cb, mut cr]: [Plane<'_>; 3]) {
     luma(rgb, matrix, y);
     for (row, (cb, cr)) in cb.rows().zip(cr.rows()).take(rgb.height / 2).enumerate() {
         for (column, (cb, cr)) in cb.iter_mut().zip(cr).take(rgb.width / 2).enumerate() {
@@ -121,12 +116,7 @@ pub(super) fn to_i420(
 }
 
 /// Planes Y and CbCr interleaved; chroma at half width and height.
-pub(super) fn to_nv12(
-    rgb: Rgb<'_>,
-    matrix: &Matrix,
-    site: ChromaSite,
-    [y, mut cbcr]: [Plane<'_>; 2],
-) {
+pub(super) fn to_nv12(rgb: Rgb<'_>, matrix: &Matrix, site: ChromaSite, [y, mut cbcr]: [Plane<'_>; 2]) {
     luma(rgb, matrix, y);
     for (row, cbcr) in cbcr.rows().take(rgb.height / 2).enumerate() {
         for (column, pair) in cbcr.chunks_exact_mut(2).take(rgb.width / 2).enumerate() {
@@ -144,13 +134,7 @@ fn luma(rgb: Rgb<'_>, matrix: &Matrix, mut out: Plane<'_>) {
 }
 
 /// The chroma sample of one 2 by 2 block: filtered down, then across.
-fn chroma(
-    rgb: Rgb<'_>,
-    matrix: &Matrix,
-    site: ChromaSite,
-    column: usize,
-    row: usize,
-) -> [u8; 2] {
+fn chroma(rgb: Rgb<'_>, matrix: &Matrix, site: ChromaSite, column: usize, row: usize) -> [u8; 2] {
     let (upper, lower) = (rgb.row(2 * row), rgb.row(2 * row + 1));
     let down = |x: usize| {
         let [a, b] = [upper, lower].map(|line| matrix.chroma(&line[3 * x..3 * x + 3]));
@@ -262,8 +246,8 @@ mod tests {
         for (width, height) in [(64, 48), (16, 16), (144, 592), (80, 736)] {
             for format in [VideoFormat::I420, VideoFormat::Nv12] {
                 for colorimetry in [None, Some("bt601"), Some("bt709"), Some("1:3:5:1")] {
-                    let colorimetry = colorimetry
-                        .map(|name| name.parse::<gst_video::VideoColorimetry>().expect("known"));
+                    let colorimetry =
+                        colorimetry.map(|name| name.parse::<gst_video::VideoColorimetry>().expect("known"));
                     let builder = VideoInfo::builder(format, width, height);
                     let info = match &colorimetry {
                         Some(colorimetry) => builder.colorimetry(colorimetry).build(),
@@ -278,7 +262,7 @@ mod tests {
                         .zip(&expected)
                         .map(|(ours, theirs)| ours.abs_diff(*theirs))
                         .max();
-assert_eq!(worst, Some(0), "{format:?} {width}x{height} {colorimetry:?}");
+                    assert_eq!(worst, Some(0), "{format:?} {width}x{height} {colorimetry:?}");
                 }
             }
         }

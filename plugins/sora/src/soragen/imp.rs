@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::glib::translate::IntoGlib;
@@ -16,6 +17,7 @@ use super::model::ModelInfo;
 use super::negotiate::Output;
 use super::settings::{self, Plan, Settings};
 use super::stats::Stats;
+use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
 use super::{caps, negotiate, tags};
 
@@ -27,6 +29,12 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// in a long one is left alone and ends by itself after it.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
+/// An error is posted no sooner after the change to PAUSED than this.
+const ERROR_GRACE: Duration = Duration::from_millis(200);
+
+/// How long an error waits for the change to PAUSED, and for libtorch being opened, to be done.
+const ERROR_PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 pub struct SoraGen {
     settings: Mutex<Settings>,
@@ -35,6 +43,18 @@ pub struct SoraGen {
     kept_model: KeptModel,
     /// An ERROR has been posted; one is enough.
     failed: AtomicBool,
+    start: Mutex<Start>,
+}
+
+/// How far the change to PAUSED has come.
+#[derive(Clone, Copy, Default)]
+enum Start {
+    #[default]
+    No,
+    /// It is under way on this thread.
+    Changing(ThreadId),
+    /// It was done at this time.
+    Changed(Instant),
 }
 
 /// What lives from READY on.
@@ -57,15 +77,6 @@ struct Run {
     clock: LiveClock,
 }
 
-/// When the frames of a live clip are due, in running time.
-#[derive(Clone, Copy, Default)]
-struct LiveClock {
-    /// Running time that the base class adds to our timestamps, fixed at the first frame.
-    anchor: Option<gst::ClockTime>,
-    /// What late frames have added since.
-    delay: gst::ClockTime,
-}
-
 impl SoraGen {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -77,6 +88,34 @@ impl SoraGen {
 
     pub(super) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
         update(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn set_start(&self, start: Start) {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = start;
+    }
+
+    /// gst-launch, up to 1.22 at least, enters its main loop after the change of state only, and an
+    /// error that another thread posts before that is lost on it: it would wait for ever. Opening
+    /// libtorch can hold it up, too: the dynamic linker has one lock for all.
+    fn let_the_application_listen(&self) {
+        let deadline = Instant::now() + ERROR_PATIENCE;
+        let mut listening_since = None;
+        while Instant::now() < deadline {
+            let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
+            let opening = self.state().run.as_ref().is_some_and(|run| run.clip.job.is_entangled());
+            match start {
+                Start::No => return,
+                Start::Changing(thread) if thread == std::thread::current().id() => return,
+                Start::Changed(at) if !opening => {
+                    let since = listening_since.unwrap_or(at);
+                    return std::thread::sleep(ERROR_GRACE.saturating_sub(since.elapsed()));
+                }
+                Start::Changing(_) | Start::Changed(_) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                    listening_since = Some(Instant::now());
+                }
+            }
+        }
     }
 
     fn start_clip(&self, model: ModelInfo) -> Clip {
@@ -131,6 +170,7 @@ impl SoraGen {
         if let Some(clip) = anew {
             run.clip = clip;
             run.clip.job.set_flushing(flushing);
+            run.clip.job.release();
             run.frame = 0;
         }
         run.size = Some((width, height));
@@ -183,33 +223,6 @@ impl SoraGen {
     }
 }
 
-impl LiveClock {
-    /// Moves the clock when the frame that lasts from `start` to `end` is ready only `now`, after
-    /// its whole time has passed; says whether it did. The first frame of all sets the clock.
-    fn delay_for(
-        &mut self,
-        frame: u64,
-        start: gst::ClockTime,
-        end: gst::ClockTime,
-        now: gst::ClockTime,
-    ) -> bool {
-        let Some(anchor) = self.anchor else {
-            self.anchor = Some(now);
-            return false;
-        };
-        if frame == 0 {
-            // A clip made anew after a flush begins when it is ready.
-            self.delay = now.saturating_sub(anchor);
-            return false;
-        }
-        let late = now > anchor + self.delay + end;
-        if late {
-            self.delay = now.saturating_sub(anchor + start);
-        }
-        late
-    }
-}
-
 /// The negotiated rate; the model's own where that is 0/1 or nothing is negotiated yet.
 fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
     let (numerator, denominator) = model.native.frame_rate;
@@ -217,14 +230,6 @@ fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
         Some(rate) if rate.numer() > 0 => rate,
         _ => gst::Fraction::new(numerator, denominator),
     }
-}
-
-/// Computed from the index, so that rounding never adds up.
-fn time_of_frame(frame: u64, rate: gst::Fraction) -> gst::ClockTime {
-    // Rates are positive: caps and the model's settings are checked.
-    let (numerator, denominator) = (rate.numer().max(1) as u64, rate.denom().max(1) as u64);
-    let time = frame.mul_div_floor(*gst::ClockTime::SECOND * denominator, numerator);
-    gst::ClockTime::from_nseconds(time.unwrap_or(u64::MAX - 1))
 }
 
 #[glib::object_subclass]
@@ -295,6 +300,7 @@ impl ElementImpl for SoraGen {
         match transition {
             gst::StateChange::NullToReady => {
                 self.failed.store(false, Ordering::SeqCst);
+                self.set_start(Start::No);
                 let model = ModelInfo::open(&self.settings()).map_err(|error| {
                     self.post_error_message(error);
                     gst::StateChangeError
@@ -304,11 +310,18 @@ impl ElementImpl for SoraGen {
             }
             gst::StateChange::ReadyToPaused => {
                 self.failed.store(false, Ordering::SeqCst);
+                self.set_start(Start::Changing(std::thread::current().id()));
                 self.obj().set_live(self.settings().is_live);
             }
             _ => {}
         }
         let result = self.parent_change_state(transition);
+        if transition == gst::StateChange::ReadyToPaused {
+            self.set_start(Start::Changed(Instant::now()));
+            if let Some(run) = &self.state().run {
+                run.clip.job.release();
+            }
+        }
         if transition == gst::StateChange::ReadyToNull {
             self.state().model = None;
             let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -338,6 +351,7 @@ impl ElementImpl for SoraGen {
             gst::debug!(CAT, imp = self, "already failed: {}", error.error());
             return true;
         }
+        self.let_the_application_listen();
         let flow = error.details().and_then(|details| details.get::<i32>("flow-return").ok());
         if flow == Some(gst::FlowReturn::Error.into_glib()) {
             // Whoever returned the error has posted it; this element only stops.
@@ -373,7 +387,7 @@ impl BaseSrcImpl for SoraGen {
         let run = self.state().run.take();
         if let Some(Run { clip, .. }) = run {
             clip.cancel();
-            if !clip.job.wait_left(STOP_PATIENCE) {
+            if !clip.wait_for_worker(STOP_PATIENCE) {
                 gst::info!(CAT, imp = self, "the worker ends after the step it is in");
             }
         }
@@ -445,10 +459,7 @@ impl BaseSrcImpl for SoraGen {
         self.parent_set_caps(caps)
     }
 
-    fn decide_allocation(
-        &self,
-        query: &mut gst::query::Allocation,
-    ) -> Result<(), gst::LoggableError> {
+    fn decide_allocation(&self, query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {
         negotiate::decide_allocation(query)?;
         self.parent_decide_allocation(query)
     }
@@ -503,9 +514,11 @@ impl SoraGen {
     fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
         let (clip, requested) = self.running_clip()?;
         if let Some(generation) = requested {
-            // The base class pushes it behind the segment, before the first buffer.
+            // The base class pushes it behind the segment, before the first buffer. Not by way of
+            // gst_element_send_event: that takes the lock of the state change which may be waiting
+            // for this thread.
             let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
-            self.obj().send_event(gst::event::Tag::new(tags::of_clip(&name, &generation)));
+            self.parent_send_event(gst::event::Tag::new(tags::of_clip(&name, &generation)));
         }
         let frame = match clip.job.next() {
             Next::Frame(frame) => frame,
@@ -517,9 +530,18 @@ impl SoraGen {
         Ok((frame, output.ok_or(gst::FlowError::NotNegotiated)?))
     }
 
-    fn write(&self, (frame, output): &(Frame, Output), buffer: &mut gst::BufferRef) -> Result<(), gst::FlowError> {
+    fn write(
+        &self,
+        (frame, output): &(Frame, Output),
+        buffer: &mut gst::BufferRef,
+    ) -> Result<(), gst::FlowError> {
         output.write(frame.pixels(), buffer).map_err(|text| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ("A frame could not be written."), ["{text}"]);
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("A frame could not be written."),
+                ["{text}"]
+            );
             gst::FlowError::Error
         })?;
         self.stamp(buffer);
@@ -540,32 +562,5 @@ impl PushSrcImpl for SoraGen {
         // A buffer fresh from the pool has one owner.
         self.write(&frame, buffer.make_mut())?;
         Ok(CreateSuccess::NewBuffer(buffer))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timestamps_do_not_drift() {
-        let rate = gst::Fraction::new(30_000, 1001);
-        assert_eq!(time_of_frame(0, rate), gst::ClockTime::ZERO);
-        // 30,000 frames last 1001 seconds exactly, also after a day of them.
-        assert_eq!(time_of_frame(30_000 * 86, rate), gst::ClockTime::from_seconds(1001 * 86));
-    }
-
-    #[test]
-    fn a_live_clip_waits_for_late_frames_and_keeps_its_pace_after_them() {
-        let ms = gst::ClockTime::from_mseconds;
-        let mut clock = LiveClock::default();
-        // Ready for the first time two seconds after the pipeline started.
-        assert!(!clock.delay_for(0, ms(0), ms(100), ms(2000)));
-        // Less than a frame late: the sink's business.
-        assert!(!clock.delay_for(1, ms(100), ms(200), ms(2150)));
-        // A second late: moved, and the next frame is on time again.
-        assert!(clock.delay_for(2, ms(200), ms(300), ms(3300)));
-        assert_eq!(clock.delay, ms(1100));
-        assert!(!clock.delay_for(3, ms(300), ms(400), ms(3400)));
     }
 }

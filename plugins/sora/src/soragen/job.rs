@@ -12,6 +12,9 @@ use sora_engine_api::Generation;
 /// decoder makes of one latent frame.
 const MAX_WAITING: usize = 2;
 
+/// Opening a library takes a fraction of a second; on a machine this far behind nothing helps.
+const ENTANGLED_PATIENCE: Duration = Duration::from_secs(60);
+
 /// One clip in the making.
 #[derive(Debug, Default)]
 pub(super) struct Job {
@@ -26,6 +29,10 @@ struct State {
     waiting: VecDeque<Batch>,
     /// No more batches will come.
     end: Option<End>,
+    /// The worker may begin.
+    released: bool,
+    /// The worker is in the middle of something that the process must not end in.
+    entangled: bool,
     /// The worker has left; nothing of this clip computes any more.
     left: bool,
     flushing: bool,
@@ -99,6 +106,21 @@ impl Job {
     pub(super) fn set_flushing(&self, flushing: bool) {
         self.lock().flushing = flushing;
         self.changed.notify_all();
+    }
+
+    /// Lets the worker begin.
+    pub(super) fn release(&self) {
+        self.lock().released = true;
+        self.changed.notify_all();
+    }
+
+    /// The worker's side of [`Job::release`]; `false` when the clip was called off.
+    pub(super) fn wait_for_release(&self) -> bool {
+        let mut state = self.lock();
+        while !state.released && !self.is_cancelled() {
+            state = self.wait(state);
+        }
+        !self.is_cancelled()
     }
 
     /// Says what to make, once.
@@ -178,10 +200,29 @@ impl Job {
         self.changed.notify_all();
     }
 
-    /// Waits until the worker is gone, at most `patience`; `false` if it is still there.
+    /// Marks the time in which the process must not end: the opening of a library.
+    pub(super) fn set_entangled(&self, entangled: bool) {
+        self.lock().entangled = entangled;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_entangled(&self) -> bool {
+        self.lock().entangled
+    }
+
+    /// Waits until the worker is gone, at most `patience` beyond the time in which it is entangled;
+    /// `false` if it is still there.
     pub(super) fn wait_left(&self, patience: Duration) -> bool {
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, |state| !state.left);
-        waited.unwrap_or_else(PoisonError::into_inner).0.left
+        let wait = |state, patience, busy: fn(&mut State) -> bool| {
+            let waited = self.changed.wait_timeout_while(state, patience, busy);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        let mut state = wait(self.lock(), patience, |state| !state.left);
+        if state.entangled {
+            state = wait(state, ENTANGLED_PATIENCE, |state| state.entangled);
+            state = wait(state, patience, |state| !state.left);
+        }
+        state.left
     }
 }
 

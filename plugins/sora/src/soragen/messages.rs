@@ -1,6 +1,8 @@
 //! What the element says on the bus: progress, warnings, and one error.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
@@ -12,6 +14,7 @@ use sora_engine_api::EngineError;
 pub(super) struct Reporter {
     element: glib::WeakRef<super::SoraGen>,
     state: Mutex<State>,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -19,11 +22,17 @@ struct State {
     /// Code of the operation whose START has been posted and whose end has not.
     open: Option<&'static str>,
     closed: bool,
+    /// The thread that is posting just now.
+    posting: Option<ThreadId>,
 }
+
+/// How long the end of an operation waits for a message about it that is just being posted, so that
+/// the end comes last. Handlers of the application may hold a message up for longer.
+const ORDER_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Reporter {
     pub(super) fn new(element: &super::SoraGen) -> Self {
-        Self { element: element.downgrade(), state: Mutex::default() }
+        Self { element: element.downgrade(), state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The element, as long as anything may still be said in this clip's name.
@@ -31,57 +40,72 @@ impl Reporter {
         if self.lock().closed { None } else { self.element.upgrade() }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An operation begins; it must be ended by [`Reporter::complete`], [`Reporter::fail`] or
     /// [`Reporter::cancel`], or gst-launch would wait for it for ever.
     pub(super) fn start(&self, code: &'static str, text: &str) {
+        self.say(gst::ProgressType::Start, text, |open| {
+            *open = Some(code);
+            *open
+        });
+    }
+
+    /// The operation goes on.
+    pub(super) fn progress(&self, text: &str) {
+        self.say(gst::ProgressType::Continue, text, |open| *open);
+    }
+
+    /// The operation is done.
+    pub(super) fn complete(&self, text: &str) {
+        self.say(gst::ProgressType::Complete, text, Option::take);
+    }
+
+    /// Posts about the operation that `update` leaves or takes, with no lock held.
+    fn say(
+        &self,
+        kind: gst::ProgressType,
+        text: &str,
+        update: impl FnOnce(&mut Option<&'static str>) -> Option<&'static str>,
+    ) {
         {
             let mut state = self.lock();
             if state.closed {
                 return;
             }
-            state.open = Some(code);
+            let Some(code) = update(&mut state.open) else { return };
+            state.posting = Some(std::thread::current().id());
+            drop(state);
+            self.post(kind, code, text);
         }
-        self.post(gst::ProgressType::Start, code, text);
+        self.lock().posting = None;
+        self.changed.notify_all();
     }
 
-    /// The operation goes on.
-    pub(super) fn progress(&self, text: &str) {
-        let open = self.lock().open;
-        if let Some(code) = open {
-            self.post(gst::ProgressType::Continue, code, text);
-        }
-    }
-
-    /// The operation is done.
-    pub(super) fn complete(&self, text: &str) {
-        let open = self.lock().open.take();
-        if let Some(code) = open {
-            self.post(gst::ProgressType::Complete, code, text);
-        }
+    /// Nothing more will be said, but for what this returns: whether that was so already, and the
+    /// operation to end.
+    fn close(&self) -> (bool, Option<&'static str>) {
+        let mut state = self.lock();
+        let closed = std::mem::replace(&mut state.closed, true);
+        let me = std::thread::current().id();
+        let busy = |state: &mut State| state.posting.is_some_and(|thread| thread != me);
+        let waited = self.changed.wait_timeout_while(state, ORDER_PATIENCE, busy);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (closed, state.open.take())
     }
 
     /// Nothing more will be said; an open operation was cancelled.
     pub(super) fn cancel(&self) {
-        let open = {
-            let mut state = self.lock();
-            state.closed = true;
-            state.open.take()
-        };
-        if let Some(code) = open {
+        if let (_, Some(code)) = self.close() {
             self.post(gst::ProgressType::Canceled, code, "cancelled");
         }
     }
 
     /// The clip failed: ends the open operation and posts the error.
     pub(super) fn fail(&self, error: gst::ErrorMessage) {
-        let (closed, open) = {
-            let mut state = self.lock();
-            (std::mem::replace(&mut state.closed, true), state.open.take())
-        };
+        let (closed, open) = self.close();
         if let Some(code) = open {
             self.post(gst::ProgressType::Error, code, "failed");
         }
@@ -132,10 +156,8 @@ pub(super) fn of_engine(error: &EngineError, debug: &str) -> gst::ErrorMessage {
             ("There is not enough memory for this model and size."),
             ["{text}; {debug}"]
         ),
-        other => gst::error_msg!(
-            gst::LibraryError::Failed,
-            ("The video could not be made: {other}"),
-            ["{debug}"]
-        ),
+        other => {
+            gst::error_msg!(gst::LibraryError::Failed, ("The video could not be made: {other}"), ["{debug}"])
+        }
     }
 }

@@ -25,6 +25,7 @@ mod negotiate;
 mod settings;
 mod stats;
 mod tags;
+mod timing;
 mod worker;
 
 use gst::glib;

@@ -3,10 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use sora_engine_api::{Device, Install, ModelOptions, cuda_driver_present};
+use sora_engine_api::{Device, Engine, Install, ModelOptions, cuda_driver_present};
 use sora_model::ModelDir;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
+use super::messages;
 use super::settings::Settings;
 
 /// A model directory that has been looked at, and how to open it.
@@ -23,9 +24,8 @@ impl ModelInfo {
     /// Reads configs and weight headers, which takes milliseconds, and checks that the device can
     /// be there.
     pub(super) fn open(settings: &Settings) -> Result<Self, gst::ErrorMessage> {
-        let device = settings
-            .device()
-            .map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
+        let device =
+            settings.device().map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
         if let Device::Cuda(index) = device
             && !cuda_driver_present()
         {
@@ -35,6 +35,7 @@ impl ModelInfo {
                 ["libcuda.so.1, the NVIDIA driver, cannot be opened"]
             ));
         }
+        Engine::find().map_err(|error| messages::of_engine(&error, "looked for before starting"))?;
         let path = match &settings.model_path {
             Some(path) => path.clone(),
             None => default_model().map_err(|tried| {
@@ -101,10 +102,7 @@ mod tests {
         let install = Install::of_plugin(plugin).expect("deep enough");
         assert_eq!(
             default_models(&install),
-            [
-                Path::new("/src/target/sora/share/sora/models/sora-tiny"),
-                Path::new("/src/models/sora-tiny")
-            ]
+            [Path::new("/src/target/sora/share/sora/models/sora-tiny"), Path::new("/src/models/sora-tiny")]
         );
     }
 }

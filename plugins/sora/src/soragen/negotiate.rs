@@ -90,17 +90,16 @@ fn site(info: &VideoInfo) -> Result<ChromaSite, String> {
 
 /// Completes the answer to an ALLOCATION query: a video pool, ours if downstream offers none, with
 /// VideoMeta where downstream understands it, so that padded rows are possible.
-pub(super) fn decide_allocation(
-    query: &mut gst::query::Allocation,
-) -> Result<(), gst::LoggableError> {
+pub(super) fn decide_allocation(query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {
     let (caps, _) = query.get_owned();
     let caps = caps.ok_or_else(|| gst::loggable_error!(gst::CAT_RUST, "allocation without caps"))?;
     let info = VideoInfo::from_caps(&caps)
         .map_err(|_| gst::loggable_error!(gst::CAT_RUST, "allocation of {} is not video", caps))?;
     let video_meta = query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
-    let offered = query.allocation_pools().next().map(|(pool, size, min, max)| {
-        (pool.to_owned(), size.max(info.size() as u32), min, max)
-    });
+    let offered = query
+        .allocation_pools()
+        .next()
+        .map(|(pool, size, min, max)| (pool.to_owned(), size.max(info.size() as u32), min, max));
     let update = offered.is_some();
     let (pool, size, min, max) = offered.unwrap_or((None, info.size() as u32, 0, 0));
     let own = || gst_video::VideoBufferPool::new().upcast::<gst::BufferPool>();

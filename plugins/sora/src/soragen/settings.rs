@@ -111,7 +111,11 @@ impl Settings {
             negative_prompt: self.negative_prompt.checked("negative-prompt")?.into(),
             num_frames,
             num_inference_steps: given(self.num_inference_steps, native.num_inference_steps),
-            guidance_scale: if self.guidance_scale < 0.0 { native.guidance_scale } else { self.guidance_scale },
+            guidance_scale: if self.guidance_scale < 0.0 {
+                native.guidance_scale
+            } else {
+                self.guidance_scale
+            },
             scheduler: match self.scheduler {
                 Scheduler::Auto => api::Scheduler::Model,
                 Scheduler::UniPc => api::Scheduler::UniPc,
@@ -132,7 +136,9 @@ impl Settings {
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(api::Device::Cuda)
-                .ok_or_else(|| format!("device is \"{other}\"; it is auto, cpu, cuda or cuda:N")),
+                .ok_or_else(|| {
+                    format!("device is \"{other}\"; it is auto, cpu, cuda or cuda:N; read when leaving NULL")
+                }),
         }
     }
 
@@ -173,9 +179,8 @@ impl Settings {
 
     /// The property called `name`; `None` for those that are not settings.
     pub(super) fn value(&self, name: &str) -> Option<glib::Value> {
-        let shown = |path: &Option<PathBuf>| {
-            path.as_ref().map(|path| path.to_string_lossy().into_owned()).to_value()
-        };
+        let shown =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).to_value();
         Some(match name {
             "prompt" => self.prompt.shown().to_value(),
             "negative-prompt" => self.negative_prompt.shown().to_value(),
@@ -266,6 +271,8 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .minimum(-1.0)
             .maximum(1000.0)
             .default_value(-1.0)
+            // Not a number is no number GObject can force into a range: the element refuses it.
+            .lax_validation()
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("num-frames")
@@ -294,11 +301,11 @@ fn model_properties() -> Vec<glib::ParamSpec> {
     vec![
         glib::ParamSpecString::builder("model-path")
             .nick("Model path")
-            .blurb("Model directory in diffusers format; unset = $SORA_MODEL_PATH, else the embedded model")
+            .blurb("Model directory in diffusers format; unset = $SORA_MODEL_PATH, else the embedded model; read when leaving NULL")
             .build(),
         glib::ParamSpecString::builder("transformer-file")
             .nick("Transformer file")
-            .blurb("Safetensors file with transformer weights to use instead of the model directory's, with diffusers or original Wan names")
+            .blurb("Safetensors file with transformer weights to use instead of the model directory's, with diffusers or original Wan names; read when leaving NULL")
             .build(),
         glib::ParamSpecString::builder("device")
             .nick("Device")
@@ -307,7 +314,7 @@ fn model_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecEnum::builder_with_default("dtype", Dtype::Auto)
             .nick("Data type")
-            .blurb("Number format of the computation")
+            .blurb("Number format of the computation; read when leaving NULL")
             .build(),
     ]
 }

@@ -3,12 +3,11 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use gst::subclass::prelude::*;
-use sora_engine_api::{
-    Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress,
-};
+use sora_engine_api::{Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress};
 
 use super::imp::CAT;
 use super::job::{End, Job};
@@ -24,25 +23,30 @@ pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
 pub(super) struct Clip {
     pub(super) job: Arc<Job>,
     reporter: Arc<Reporter>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Clip {
-    /// Starts the worker. Posts messages: no lock may be held.
+    /// Starts the worker, which begins when its job is released. Posts messages: no lock may be held.
     pub(super) fn start(element: &super::SoraGen, model: ModelInfo, kept: KeptModel) -> Self {
-        let clip = Self { job: Arc::default(), reporter: Arc::new(Reporter::new(element)) };
+        let reporter = Arc::new(Reporter::new(element));
+        let clip = Self { job: Arc::default(), reporter, thread: Arc::default() };
         if kept_model(&kept, &model.options).is_none() {
             clip.reporter.start("load", &format!("loading {}", model.name));
         }
         let worker = Worker { job: clip.job.clone(), reporter: clip.reporter.clone(), model, kept };
         let thread = std::thread::Builder::new().name("soragen".into());
-        if let Err(error) = thread.spawn(move || worker.run()) {
-            clip.reporter.fail(gst::error_msg!(
-                gst::ResourceError::Failed,
-                ("No thread could be started to make the video."),
-                ["{error}"]
-            ));
-            clip.job.end(End::Failed);
-            clip.job.leave();
+        match thread.spawn(move || worker.run()) {
+            Ok(thread) => *clip.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            Err(error) => {
+                clip.reporter.fail(gst::error_msg!(
+                    gst::ResourceError::Failed,
+                    ("No thread could be started to make the video."),
+                    ["{error}"]
+                ));
+                clip.job.end(End::Failed);
+                clip.job.leave();
+            }
         }
         clip
     }
@@ -52,6 +56,17 @@ impl Clip {
     pub(super) fn cancel(&self) {
         self.job.cancel();
         self.reporter.cancel();
+    }
+
+    /// Waits for the end of the worker, at most `patience`; `false` if it goes on.
+    pub(super) fn wait_for_worker(&self, patience: Duration) -> bool {
+        let left = self.job.wait_left(patience);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (true, Some(thread)) = (left, thread) {
+            // Panics have been caught inside.
+            let _ = thread.join();
+        }
+        left
     }
 }
 
@@ -113,8 +128,17 @@ impl Worker {
         if let Some(model) = kept_model(&self.kept, &self.model.options) {
             return Ok(model);
         }
+        // The dynamic linker holds a lock while it opens libtorch, for which the application's thread
+        // would have to wait in the middle of its change of state.
+        if !self.job.wait_for_release() {
+            return Err(EngineError::Cancelled);
+        }
         let began = Instant::now();
-        let engine = Engine::open()?;
+        // A process that ends while a library initialises itself crashes.
+        self.job.set_entangled(true);
+        let engine = Engine::open();
+        self.job.set_entangled(false);
+        let engine = engine?;
         if self.job.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
