@@ -70,7 +70,7 @@ as_root() {
 }
 
 # version_ge A B: is the dotted version A at least B?
-version_ge() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+version_ge() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | sed -n 1p)" = "$2" ]; }
 
 # The scripts build against third_party/libtorch, which setup links to the
 # libtorch you have; a variable meant for another build must not redirect

@@ -42,7 +42,9 @@ pub enum DiffusionError {
         first: String,
     },
     /// A tensor is stored in a number format that cannot be computed with.
-    #[error("weights of {component}: tensor `{name}` is stored as {dtype}, supported are F32, BF16, F16 (and F64, read as F32)")]
+    #[error(
+        "weights of {component}: tensor `{name}` is stored as {dtype}, supported are F32, BF16, F16 (and F64, read as F32)"
+    )]
     UnsupportedDtype {
         /// Which part of the pipeline was being built.
         component: String,

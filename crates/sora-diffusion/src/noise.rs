@@ -42,7 +42,9 @@ mod tests {
     fn noise_is_that_of_python_torch() {
         // torch.randn(3, generator=torch.Generator("cpu").manual_seed(0)) of torch 2.11
         let expected = [1.540_996_1, -0.293_428_9, -2.178_789_4];
-        for (got, want) in Vec::<f32>::try_from(seeded_noise(0, &[3])).expect("three floats").iter().zip(expected) {
+        for (got, want) in
+            Vec::<f32>::try_from(seeded_noise(0, &[3])).expect("three floats").iter().zip(expected)
+        {
             assert!((got - want).abs() < 1e-6, "{got} is not {want}");
         }
     }

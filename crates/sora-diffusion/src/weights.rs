@@ -39,7 +39,8 @@ impl<'a> Weights<'a> {
     /// One level down the key tree.
     #[must_use]
     pub fn pp(&self, name: impl Display) -> Self {
-        let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        let prefix =
+            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Self { source: Rc::clone(&self.source), prefix }
     }
 

@@ -140,10 +140,13 @@ fn values_out_of_bounds_are_refused_by_name() {
 
 #[test]
 fn without_a_gpu_cuda_is_an_error_that_names_it() {
-    let options = LoadOptions { device: sora_diffusion::device::DeviceChoice::Cuda(99), ..LoadOptions::default() };
-    let error = TextToVideoPipeline::load(&fixtures().join("tiny-wan21"), &options, &mut |_| ControlFlow::Continue(()))
-        .err()
-        .expect("no machine has 100 GPUs")
-        .to_string();
+    let options =
+        LoadOptions { device: sora_diffusion::device::DeviceChoice::Cuda(99), ..LoadOptions::default() };
+    let error = TextToVideoPipeline::load(&fixtures().join("tiny-wan21"), &options, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .err()
+    .expect("no machine has 100 GPUs")
+    .to_string();
     assert!(error.contains("cuda:99"), "{error}");
 }

@@ -10,7 +10,9 @@ use sora_model::weights::WeightFiles;
 use tch::Tensor;
 
 fn model(case: &serde_json::Value) -> WanTransformer3DModel {
-    let dir = fixtures().join(case["model"].as_str().expect("model")).join(case["component"].as_str().expect("component"));
+    let dir = fixtures()
+        .join(case["model"].as_str().expect("model"))
+        .join(case["component"].as_str().expect("component"));
     let config = TransformerConfig::open(&dir.join("config.json")).expect("config");
     let files = match case["override"].as_str() {
         Some(file) => WeightFiles::open_file(&fixtures().join(file))

@@ -65,7 +65,10 @@ pub(crate) fn average(path: &Path) -> anyhow::Result<Tensor> {
 }
 
 /// Runs `write` on a temporary name in the same folder and renames the result to `path`.
-pub(crate) fn write_whole(path: &Path, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut temporary = path.to_owned().into_os_string();
     temporary.push(".part");
     let temporary = Path::new(&temporary);

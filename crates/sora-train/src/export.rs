@@ -101,9 +101,13 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
             Some((name.strip_prefix(prefix)?.to_owned(), tensor.to_kind(kind)))
         })
     };
-    component(out, "transformer", "diffusion_pytorch_model", part("transformer.", Kind::BFloat16), |config| {
-        merge(config, "WanTransformer3DModel", serde_json::to_value(transformer_config())?)
-    })?;
+    component(
+        out,
+        "transformer",
+        "diffusion_pytorch_model",
+        part("transformer.", Kind::BFloat16),
+        |config| merge(config, "WanTransformer3DModel", serde_json::to_value(transformer_config())?),
+    )?;
     // Small, and transformers loads it in the format it is stored in: full precision.
     component(out, "text_encoder", "model", part("text_encoder.", Kind::Float), |config| {
         merge(config, "UMT5EncoderModel", serde_json::to_value(text_encoder_config(vocabulary))?)?;

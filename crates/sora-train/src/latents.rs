@@ -63,7 +63,11 @@ struct Captions {
 
 /// Renders and encodes what is not there yet.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    ensure!(args.clips > 0 && args.clips % SHARD == 0, "clips is {}, it must be a multiple of {SHARD}", args.clips);
+    ensure!(
+        args.clips > 0 && args.clips % SHARD == 0,
+        "clips is {}, it must be a multiple of {SHARD}",
+        args.clips
+    );
     ensure!(args.from % SHARD == 0, "from is {}, it must be a multiple of {SHARD}", args.from);
     let run = Run::create(&args.run)?;
     let device = device(&args.device)?;
@@ -81,7 +85,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 let seed = Seeds::new(args.seed, 4, shard * SHARD + i).next_u64();
                 let scene = Scene::sample(seed, &Domain::starter());
                 let video = clip_to_tensor(&scene.render(size, args.frames)).to_device(device);
-                latents.push(vae.encode(&video).mode().to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous());
+                latents.push(
+                    vae.encode(&video).mode().to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous(),
+                );
                 captions.push(Captions { short: scene.caption(), detailed: scene.detailed_caption() });
                 bar.inc(1);
             }
@@ -132,13 +138,18 @@ impl Dataset {
             if !path.exists() {
                 break;
             }
-            let mut tensors = Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;
+            let mut tensors =
+                Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;
             latents.push(tensors.pop().with_context(|| format!("{} is empty", path.display()))?.1);
             let json = fs::read_to_string(path.with_extension("json"))?;
             let list: Vec<Captions> = serde_json::from_str(&json)?;
             captions.extend(list.into_iter().map(|c| (c.short, c.detailed)));
         }
-        ensure!(!latents.is_empty(), "there are no latents in {}: run `sora-train latents` first", dir.display());
+        ensure!(
+            !latents.is_empty(),
+            "there are no latents in {}: run `sora-train latents` first",
+            dir.display()
+        );
         Ok(Self { latents: Tensor::cat(&latents, 0), captions })
     }
 

@@ -52,7 +52,8 @@ pub(crate) fn render(seeds: &mut Seeds, num_frames: usize, side: usize) -> Vec<u
                     let cover = (leaf.radius - distance + 0.5).clamp(0.0, 1.0);
                     if cover > 0.0 {
                         let shade = 1.0 + 0.3 * (dx + dy) / leaf.radius.max(1.0) * 0.5;
-                        let stripe = if leaf.stripe > 0.0 { 0.8 + 0.2 * (dx * leaf.stripe).sin() } else { 1.0 };
+                        let stripe =
+                            if leaf.stripe > 0.0 { 0.8 + 0.2 * (dx * leaf.stripe).sin() } else { 1.0 };
                         for (value, leaf_value) in colour.iter_mut().zip(leaf.colour) {
                             *value += cover * (leaf_value * shade * stripe - *value);
                         }

@@ -143,7 +143,14 @@ impl TextToLatents {
     }
 
     /// Draws clips with Euler steps and guidance: a look at the training, not the product's sampler.
-    fn sample(&self, prompts: &[Vec<i64>], shape: [i64; 4], steps: i64, guidance: f64, device: Device) -> Tensor {
+    fn sample(
+        &self,
+        prompts: &[Vec<i64>],
+        shape: [i64; 4],
+        steps: i64,
+        guidance: f64,
+        device: Device,
+    ) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let n = prompts.len() as i64;
         let [c, t, h, w] = shape;
@@ -152,7 +159,8 @@ impl TextToLatents {
         let without = vec![END_ONLY; prompts.len()];
         let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
         for i in 0..steps {
-            let (now, next) = (shift(1.0 - i as f64 / steps as f64), shift(1.0 - (i + 1) as f64 / steps as f64));
+            let (now, next) =
+                (shift(1.0 - i as f64 / steps as f64), shift(1.0 - (i + 1) as f64 / steps as f64));
             let sigma = Tensor::full([n], now, (Kind::Float, device));
             let unconditional = self.forward(&x, &sigma, &without);
             let v = &unconditional + (self.forward(&x, &sigma, &with) - &unconditional) * guidance;
@@ -170,7 +178,14 @@ struct Replica {
 
 impl Replica {
     /// Loss and gradients of a share of the batch.
-    fn learn(&mut self, noisy: &Tensor, sigma: &Tensor, target: &Tensor, tokens: &[&[i64]], threads: i32) -> (f64, Tensor) {
+    fn learn(
+        &mut self,
+        noisy: &Tensor,
+        sigma: &Tensor,
+        target: &Tensor,
+        tokens: &[&[i64]],
+        threads: i32,
+    ) -> (f64, Tensor) {
         tch::set_num_threads(threads);
         let loss = (self.model.forward(noisy, sigma, tokens) - target).square().mean(Kind::Float);
         loss.backward();
@@ -291,9 +306,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let rate = learning_rate(args.learning_rate, step, 200, args.steps);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
-        run.log("step,loss,gradient_norm,rate,latent_frames", &[
-            (step + 1) as f64, loss, norm, rate, frames as f64,
-        ])?;
+        run.log(
+            "step,loss,gradient_norm,rate,latent_frames",
+            &[(step + 1) as f64, loss, norm, rate, frames as f64],
+        )?;
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
@@ -328,7 +344,7 @@ fn decode_rows(vae: &AutoencoderKlWan, latents: &Tensor, mean: &Tensor, std: &Te
 /// Pieces in a tokenizer folder.
 pub(crate) fn vocabulary_size(dir: &std::path::Path) -> anyhow::Result<i64> {
     let path = dir.join("tokenizer.json");
-    let tokenizer = tokenizers::Tokenizer::from_file(&path)
-        .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    let tokenizer =
+        tokenizers::Tokenizer::from_file(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
     Ok(tokenizer.get_vocab_size(true) as i64)
 }

@@ -231,15 +231,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for step in done..args.steps {
         let video = batches.recv()?.to_device(device);
         tch::manual_seed(Seeds::new(args.seed, step, 2).next_u64() as i64);
-        let posterior = if args.decoder_only {
-            tch::no_grad(|| vae.encode(&video))
-        } else {
-            vae.encode(&video)
-        };
+        let posterior =
+            if args.decoder_only { tch::no_grad(|| vae.encode(&video)) } else { vae.encode(&video) };
         let difference = vae.decode_unclamped(&posterior.sample()) - &video;
         let reconstruction = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
         let detail = gradients_l1(&difference);
-        let kl = (posterior.mean.square() + posterior.logvar.exp() - &posterior.logvar - 1.0).mean(Kind::Float) * 0.5;
+        let kl = (posterior.mean.square() + posterior.logvar.exp() - &posterior.logvar - 1.0)
+            .mean(Kind::Float)
+            * 0.5;
         let loss = &reconstruction + &detail * 0.5 + &kl * args.kl_weight;
         loss.backward();
         let gradient = parameters.take_gradients();
@@ -251,9 +250,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             adam.average.copy_(&average.where_self(mask, &adam.average));
         }
         let figures = [&reconstruction, &detail, &kl].map(|t| t.double_value(&[]));
-        run.log("step,reconstruction,detail,kl,gradient_norm,rate", &[
-            (step + 1) as f64, figures[0], figures[1], figures[2], norm, rate,
-        ])?;
+        run.log(
+            "step,reconstruction,detail,kl,gradient_norm,rate",
+            &[(step + 1) as f64, figures[0], figures[1], figures[2], norm, rate],
+        )?;
         bar.set_message(format!("reconstruction {:.4} kl {:.2}", figures[0], figures[2]));
         bar.inc(1);
         if step == 0 || (step + 1) % args.every == 0 || step + 1 == args.steps {

@@ -45,12 +45,16 @@ impl TextToVideoPipeline {
         let kinds = options.dtype.resolve(device);
         let _no_grad = tch::no_grad_guard();
 
-        let mut loader = Loader { device, done_bytes: Cell::new(0), total_bytes: total_bytes(&dir), on_progress };
+        let mut loader =
+            Loader { device, done_bytes: Cell::new(0), total_bytes: total_bytes(&dir), on_progress };
         let tokenizer = Tokenizer::open_as(&dir.tokenizer_path(), dir.tokenizer_class())?;
         let text_encoder = loader.component(
             "text_encoder",
             dir.text_encoder_weights(),
-            (kinds.transformer, if kinds.transformer == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] }),
+            (
+                kinds.transformer,
+                if kinds.transformer == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] },
+            ),
             umt5::TOLERATED_KEYS,
             |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
         )?;
@@ -89,11 +93,16 @@ impl TextToVideoPipeline {
 }
 
 fn total_bytes(dir: &ModelDir) -> u64 {
-    [Some(dir.transformer_weights()), dir.transformer_2_weights(), Some(dir.vae_weights()), Some(dir.text_encoder_weights())]
-        .into_iter()
-        .flatten()
-        .map(WeightFiles::total_bytes)
-        .sum()
+    [
+        Some(dir.transformer_weights()),
+        dir.transformer_2_weights(),
+        Some(dir.vae_weights()),
+        Some(dir.text_encoder_weights()),
+    ]
+    .into_iter()
+    .flatten()
+    .map(WeightFiles::total_bytes)
+    .sum()
 }
 
 /// Counts bytes over all components for the progress report.
@@ -127,4 +136,3 @@ impl Loader<'_, '_> {
         Ok(model)
     }
 }
-

@@ -106,8 +106,11 @@ impl TextToVideoPipeline {
         self.check(request)?;
         report(on_progress, Progress::Encoding)?;
         let prompt = self.encode_prompt(&request.prompt)?;
-        let negative =
-            if request.guidance_scale > 1.0 { Some(self.encode_prompt(&request.negative_prompt)?) } else { None };
+        let negative = if request.guidance_scale > 1.0 {
+            Some(self.encode_prompt(&request.negative_prompt)?)
+        } else {
+            None
+        };
         let latents = self.denoise(request, &prompt, negative.as_deref(), on_progress)?;
         self.decode(&latents, request, on_progress, on_frames)
     }
@@ -119,18 +122,34 @@ impl TextToVideoPipeline {
         let size = (request.width, request.height);
         let (width, height) = rules.round_size(size.0, size.1)?;
         if (i64::from(width), i64::from(height)) != size {
-            return refuse("size", format!("{}x{}", size.0, size.1), format!("the nearest this model makes is {width}x{height}"));
+            return refuse(
+                "size",
+                format!("{}x{}", size.0, size.1),
+                format!("the nearest this model makes is {width}x{height}"),
+            );
         }
         let num_frames = rules.round_num_frames(request.num_frames)?;
         if i64::from(num_frames) != request.num_frames {
-            return refuse("num_frames", request.num_frames.to_string(), format!("the nearest this model makes is {num_frames}"));
+            return refuse(
+                "num_frames",
+                request.num_frames.to_string(),
+                format!("the nearest this model makes is {num_frames}"),
+            );
         }
         let train_steps = self.dir.scheduler().num_train_timesteps;
         if !(1..=train_steps).contains(&request.num_inference_steps) {
-            return refuse("num_inference_steps", request.num_inference_steps.to_string(), format!("it must be 1 to {train_steps}"));
+            return refuse(
+                "num_inference_steps",
+                request.num_inference_steps.to_string(),
+                format!("it must be 1 to {train_steps}"),
+            );
         }
         if !request.guidance_scale.is_finite() {
-            return refuse("guidance_scale", request.guidance_scale.to_string(), "it must be a finite number".into());
+            return refuse(
+                "guidance_scale",
+                request.guidance_scale.to_string(),
+                "it must be a finite number".into(),
+            );
         }
         Ok(())
     }
@@ -143,7 +162,10 @@ impl TextToVideoPipeline {
         }
         let tokens = self.tokenizer.encode(prompt, self.max_sequence_length as usize)?;
         if tokens.truncated {
-            tracing::warn!(limit = self.max_sequence_length, "the prompt is longer than the model reads: cut");
+            tracing::warn!(
+                limit = self.max_sequence_length,
+                "the prompt is longer than the model reads: cut"
+            );
         }
         let vocab_size = self.dir.text_encoder().vocab_size;
         if let Some(id) = tokens.ids.iter().find(|id| !(0..vocab_size).contains(*id)) {
@@ -278,4 +300,3 @@ const _: fn() = || {
     fn shared_between_threads<T: Send + Sync>() {}
     shared_between_threads::<TextToVideoPipeline>();
 };
-

@@ -28,7 +28,14 @@ impl AttentionBlock {
         let tokens = x.permute([0, 2, 3, 4, 1]).reshape([b * t, 1, h * w, c]);
         let qkv = self.to_qkv.forward(&self.norm.forward_channels_last(&tokens)).chunk(3, -1);
         let y = Tensor::scaled_dot_product_attention(
-            &qkv[0], &qkv[1], &qkv[2], None::<&Tensor>, 0.0, false, None, false,
+            &qkv[0],
+            &qkv[1],
+            &qkv[2],
+            None::<&Tensor>,
+            0.0,
+            false,
+            None,
+            false,
         );
         self.proj.forward(&y).view([b, t, h, w, c]).permute([0, 4, 1, 2, 3]) + x
     }

@@ -56,9 +56,7 @@ pub(super) fn with_two_past_frames(x: &Tensor, past: Option<&Tensor>) -> Tensor 
     let known = past.map_or(0, |p| p.size()[2]);
     let (b, c, _, h, w) = x.size5().expect("B C T H W");
     // Laid out like x (channels innermost), so that cat keeps the layout.
-    let zeros = || {
-        Tensor::zeros([b, 2 - known, h, w, c], (x.kind(), x.device())).permute([0, 4, 1, 2, 3])
-    };
+    let zeros = || Tensor::zeros([b, 2 - known, h, w, c], (x.kind(), x.device())).permute([0, 4, 1, 2, 3]);
     match past {
         Some(past) if known == 2 => Tensor::cat(&[past, x], 2),
         Some(past) => Tensor::cat(&[&zeros(), past, x], 2),

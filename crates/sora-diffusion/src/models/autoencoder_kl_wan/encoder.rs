@@ -59,7 +59,9 @@ impl Encoder {
                     resnets: widths
                         .map(|width| ResidualBlock::new(&next(), width, outputs))
                         .collect::<Result<_>>()?,
-                    downsampler: (i != last).then(|| Downsample::new(&next(), outputs, temporal)).transpose()?,
+                    downsampler: (i != last)
+                        .then(|| Downsample::new(&next(), outputs, temporal))
+                        .transpose()?,
                     shortcut: None,
                 }
             });

@@ -163,9 +163,13 @@ fn patchify(x: &Tensor, p: i64) -> Tensor {
         return x.shallow_clone();
     }
     let (b, c, t, h, w) = x.size5().expect("B C T H W");
-    x.reshape([b, c, t, h / p, p, w / p, p])
-        .permute([0, 1, 6, 4, 2, 3, 5])
-        .reshape([b, c * p * p, t, h / p, w / p])
+    x.reshape([b, c, t, h / p, p, w / p, p]).permute([0, 1, 6, 4, 2, 3, 5]).reshape([
+        b,
+        c * p * p,
+        t,
+        h / p,
+        w / p,
+    ])
 }
 
 /// The inverse of [`patchify`].
@@ -174,7 +178,11 @@ fn unpatchify(x: &Tensor, p: i64) -> Tensor {
         return x.shallow_clone();
     }
     let (b, c, t, h, w) = x.size5().expect("B C T H W");
-    x.reshape([b, c / (p * p), p, p, t, h, w])
-        .permute([0, 1, 4, 5, 3, 6, 2])
-        .reshape([b, c / (p * p), t, h * p, w * p])
+    x.reshape([b, c / (p * p), p, p, t, h, w]).permute([0, 1, 4, 5, 3, 6, 2]).reshape([
+        b,
+        c / (p * p),
+        t,
+        h * p,
+        w * p,
+    ])
 }

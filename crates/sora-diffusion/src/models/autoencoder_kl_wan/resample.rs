@@ -26,7 +26,9 @@ impl Downsample {
     pub(super) fn new(weights: &Weights, dim: i64, temporal: bool) -> Result<Self> {
         Ok(Self {
             conv: Conv2d::new(&weights.pp("resample").pp(1), dim, dim, 2, 0)?,
-            time_conv: temporal.then(|| CausalConv3d::over_time(&weights.pp("time_conv"), dim, dim)).transpose()?,
+            time_conv: temporal
+                .then(|| CausalConv3d::over_time(&weights.pp("time_conv"), dim, dim))
+                .transpose()?,
         })
     }
 

@@ -96,7 +96,11 @@ impl WanTransformer3DModel {
     /// position counts. The reference pads prompts with zero vectors to 512 positions *without a mask*;
     /// hundreds of equal positions are one position with a weight, which is the same sum in the softmax
     /// and far less work. 0 takes a position out.
-    pub fn encode_context(&self, prompt_embeds: &Tensor, weights_of_positions: Option<&Tensor>) -> TextContext {
+    pub fn encode_context(
+        &self,
+        prompt_embeds: &Tensor,
+        weights_of_positions: Option<&Tensor>,
+    ) -> TextContext {
         // [B, L, text_dim] → [B, L, D]
         let text = self.text_embedder.forward(&prompt_embeds.to_kind(self.kind()));
         // A weight n inside a softmax is a bias of ln n: [B, L] → [B, 1, 1, L]

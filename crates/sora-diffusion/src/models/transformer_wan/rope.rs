@@ -42,8 +42,7 @@ impl RotaryPosEmbed {
         let grid = |axis: &Axis, len: i64, shape: [i64; 3]| {
             axis.rotations(len).view([shape[0], shape[1], shape[2], -1]).expand([f, h, w, -1], false)
         };
-        let parts =
-            [grid(t_axis, f, [f, 1, 1]), grid(h_axis, h, [1, h, 1]), grid(w_axis, w, [1, 1, w])];
+        let parts = [grid(t_axis, f, [f, 1, 1]), grid(h_axis, h, [1, h, 1]), grid(w_axis, w, [1, 1, w])];
         Tensor::cat(&parts, -1).reshape([1, f * h * w, 1, -1]).to_device(device)
     }
 }
