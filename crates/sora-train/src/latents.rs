@@ -64,11 +64,11 @@ struct Captions {
 /// Renders and encodes what is not there yet.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(
-        args.clips > 0 && args.clips % SHARD == 0,
+        args.clips > 0 && args.clips.is_multiple_of(SHARD),
         "clips is {}, it must be a multiple of {SHARD}",
         args.clips
     );
-    ensure!(args.from % SHARD == 0, "from is {}, it must be a multiple of {SHARD}", args.from);
+    ensure!(args.from.is_multiple_of(SHARD), "from is {}, it must be a multiple of {SHARD}", args.from);
     let run = Run::create(&args.run)?;
     let device = device(&args.device)?;
     tch::set_num_threads(args.threads);

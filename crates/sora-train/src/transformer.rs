@@ -234,7 +234,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     anyhow::ensure!(
-        args.replicas > 0 && args.batch % args.replicas == 0,
+        args.replicas > 0 && args.batch.is_multiple_of(args.replicas),
         "batch is {}, it must be a multiple of the {} replicas",
         args.batch,
         args.replicas

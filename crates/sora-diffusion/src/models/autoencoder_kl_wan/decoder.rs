@@ -54,7 +54,7 @@ impl Decoder {
                     .then(|| Upsample::new(&place, outputs, up_outputs, temporal))
                     .transpose()?,
                 shortcut: (config.is_residual && i != last)
-                    .then(|| DupUp3D { outputs, factor_t: if temporal { 2 } else { 1 } }),
+                    .then_some(DupUp3D { outputs, factor_t: if temporal { 2 } else { 1 } }),
             });
         }
         let (top, bottom) = (dims[0], dims[dims.len() - 1]);
