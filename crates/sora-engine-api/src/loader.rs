@@ -56,8 +56,9 @@ impl Engine {
     /// set, only from there) or `<prefix>/lib/libsoraengine.so`. A failure is not remembered: the
     /// next call tries again.
     ///
-    /// Sets `OMP_WAIT_POLICY=PASSIVE` unless it is set: OpenMP threads that spin while they wait
-    /// take the cores from the encoder that runs beside them.
+    /// Sets `GOMP_SPINCOUNT=10000` unless that or `OMP_WAIT_POLICY` is set: OpenMP threads that spin for long
+    /// while they wait take the cores from the encoder that runs beside them, and threads that do not spin
+    /// at all are too slow to wake for the short operations of a small model.
     ///
     /// # Errors
     /// [`EngineError::LibtorchNotFound`], [`EngineError::EngineNotFound`], [`EngineError::Open`],
@@ -142,10 +143,10 @@ fn open(places: &Places) -> Result<Engine, EngineError> {
     let libtorch = places.find_libtorch()?;
     let engine = places.find_engine()?;
 
-    if env::var_os("OMP_WAIT_POLICY").is_none() {
+    if env::var_os("OMP_WAIT_POLICY").is_none() && env::var_os("GOMP_SPINCOUNT").is_none() {
         // SAFETY: setenv races with getenv in other threads of a C program; that is accepted here,
         // once per process, because libgomp reads its settings only while it is being loaded.
-        unsafe { env::set_var("OMP_WAIT_POLICY", "PASSIVE") };
+        unsafe { env::set_var("GOMP_SPINCOUNT", "10000") };
     }
 
     // In this order and by absolute path: a later library then finds the earlier ones by name,
