@@ -229,13 +229,7 @@ impl TextToVideoPipeline {
     /// The directory's schedule, or the same shift of it walked by another solver.
     fn scheduler_config(&self, class: Option<SchedulerClass>) -> SchedulerConfig {
         let own = self.dir.scheduler();
-        match class {
-            Some(class) if class != own.class => match class {
-                SchedulerClass::UniPcMultistep => SchedulerConfig::unipc(own.shift),
-                SchedulerClass::FlowMatchEulerDiscrete => SchedulerConfig::flow_match_euler(own.flow_shift),
-            },
-            _ => own.clone(),
-        }
+        class.map_or_else(|| own.clone(), |class| own.with_class(class))
     }
 
     /// Latents → frames, chunk by chunk over the feature cache.
