@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use serde_json::json;
 use sora_diffusion::models::AutoencoderKlWan;
-use sora_model::config::SchedulerConfig;
+use sora_model::config::{SchedulerConfig, VaeConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint;
-use crate::latents::Dataset;
 use crate::parameters::Parameters;
-use crate::transformer::{
-    MAX_SEQUENCE_LENGTH, TextToLatents, text_encoder_config, transformer_config, vocabulary_size,
-};
-use crate::vae;
+use crate::presets;
+use crate::transformer::{Configs, MAX_SEQUENCE_LENGTH, TextToLatents};
 
 /// Options of `sora-train export`.
 #[derive(clap::Args)]
@@ -26,9 +23,6 @@ pub(crate) struct Args {
     /// Run folder of the VAE.
     #[arg(long, default_value = "runs/vae")]
     vae: PathBuf,
-    /// Folder of the latents (for their statistics).
-    #[arg(long, default_value = "runs/latents")]
-    latents: PathBuf,
     /// Run folder of the transformer.
     #[arg(long, default_value = "runs/transformer")]
     transformer: PathBuf,
@@ -84,8 +78,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     let device = Device::Cpu;
     // VAE
-    let mut vae_config = vae::config();
-    (vae_config.latents_mean, vae_config.latents_std) = Dataset::open(&args.latents)?.statistics();
+    let configs: Configs = presets::read(&args.transformer)?;
+    let mut vae_config: VaeConfig = presets::read(&args.vae)?;
+    vae_config.latents_mean.clone_from(&configs.statistics.mean);
+    vae_config.latents_std.clone_from(&configs.statistics.std);
     let (parameters, _) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &vae_config))?;
     let average = averaged(&args.vae, &parameters)?;
     let tensors = parameters.named(&average).map(|(n, t)| (n.to_owned(), t.to_kind(Kind::BFloat16)));
@@ -93,8 +89,7 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
         merge(config, "AutoencoderKLWan", serde_json::to_value(&vae_config)?)
     })?;
     // Transformer and text encoder
-    let vocabulary = vocabulary_size(&args.tokenizer)?;
-    let (parameters, _) = TextToLatents::build(device, 0, vocabulary)?;
+    let (parameters, _) = TextToLatents::build(device, 0, &configs)?;
     let average = averaged(&args.transformer, &parameters)?;
     let part = |prefix: &'static str, kind: Kind| {
         parameters.named(&average).filter_map(move |(name, tensor)| {
@@ -106,11 +101,11 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
         "transformer",
         "diffusion_pytorch_model",
         part("transformer.", Kind::BFloat16),
-        |config| merge(config, "WanTransformer3DModel", serde_json::to_value(transformer_config())?),
+        |config| merge(config, "WanTransformer3DModel", serde_json::to_value(&configs.transformer)?),
     )?;
     // Small, and transformers loads it in the format it is stored in: full precision.
     component(out, "text_encoder", "model", part("text_encoder.", Kind::Float), |config| {
-        merge(config, "UMT5EncoderModel", serde_json::to_value(text_encoder_config(vocabulary))?)?;
+        merge(config, "UMT5EncoderModel", serde_json::to_value(&configs.text_encoder)?)?;
         let Some(map) = config.as_object_mut() else { return Ok(()) };
         for (key, value) in [
             ("architectures", json!(["UMT5EncoderModel"])),

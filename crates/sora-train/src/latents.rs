@@ -1,20 +1,22 @@
 //! Stage 3: clips become latents once, instead of at every step of the transformer's training.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sora_diffusion::models::AutoencoderKlWan;
-use sora_world::{Domain, Scene, Size};
+use sora_model::config::VaeConfig;
+use sora_world::Size;
 use tch::{Kind, Tensor};
 
 use crate::checkpoint::{self, write_whole};
+use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::parameters::Parameters;
-use crate::progress;
 use crate::run::{Run, device};
-use crate::seeds::Seeds;
 use crate::video::clip_to_tensor;
+use crate::{presets, progress};
 
 /// Options of `sora-train latents`.
 #[derive(clap::Args)]
@@ -31,15 +33,15 @@ pub(crate) struct Args {
     /// First clip of this process, a multiple of 100: several may share the work.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Pixels.
-    #[arg(long, default_value_t = 128)]
-    width: u32,
-    /// Pixels.
-    #[arg(long, default_value_t = 128)]
-    height: u32,
-    /// Frames per clip, 1 + a multiple of 4.
-    #[arg(long, default_value_t = 17)]
-    frames: usize,
+    /// Scenes to render; held-out combinations are left out.
+    #[arg(long, value_enum, default_value = "core")]
+    domain: DomainChoice,
+    /// One size for all clips, WIDTHxHEIGHTxFRAMES; without it, the mixture of native sizes and lengths.
+    #[arg(long, value_parser = parse_shape)]
+    size: Option<Shape>,
+    /// Cut the middle square out of every picture before encoding it, as models trained on one size do.
+    #[arg(long)]
+    square_crop: bool,
     /// Seed of the scenes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -61,6 +63,38 @@ struct Captions {
     detailed: String,
 }
 
+/// Size and length of a clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    size: Size,
+    frames: usize,
+}
+
+/// Shards take these shapes in turn.
+const MIXTURE: [Shape; 8] = [
+    Shape { size: NATIVE_SIZES[0], frames: 17 },
+    Shape { size: NATIVE_SIZES[1], frames: 17 },
+    Shape { size: NATIVE_SIZES[0], frames: 17 },
+    Shape { size: NATIVE_SIZES[0], frames: 33 },
+    Shape { size: NATIVE_SIZES[0], frames: 17 },
+    Shape { size: NATIVE_SIZES[2], frames: 17 },
+    Shape { size: NATIVE_SIZES[0], frames: 17 },
+    Shape { size: NATIVE_SIZES[1], frames: 17 },
+];
+
+fn parse_shape(text: &str) -> Result<Shape, String> {
+    let numbers: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
+    let ok = |n: &[u32]| n[..2].iter().all(|side| (32..=1024).contains(side) && side.is_multiple_of(8));
+    match numbers.as_deref() {
+        Ok(n @ &[width, height, frames]) if ok(n) && (1..=257).contains(&frames) && frames % 4 == 1 => {
+            Ok(Shape { size: Size { width, height }, frames: frames as usize })
+        }
+        _ => Err(format!(
+            "{text} is not WIDTHxHEIGHTxFRAMES with sides of 32 to 1024, multiples of 8, and 1 + a multiple of 4 frames, 257 at most"
+        )),
+    }
+}
+
 /// Renders and encodes what is not there yet.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(
@@ -72,41 +106,52 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
     let device = device(&args.device)?;
     tch::set_num_threads(args.threads);
+    let config: VaeConfig = presets::read(&args.vae)?;
+    presets::settle(&args.run, config)?;
     let vae = trained_vae(&args.vae, device)?;
     let _no_grad = tch::no_grad_guard();
-    let size = Size { width: args.width, height: args.height };
+    let domain = args.domain.domain();
     let bar = progress::bar(args.clips, args.from);
     for shard in args.from / SHARD..args.clips / SHARD {
         let path = run.file(&format!("latents-{shard:05}.safetensors"));
-        if !path.exists() {
-            let mut latents = Vec::new();
-            let mut captions = Vec::new();
-            for i in 0..SHARD {
-                let seed = Seeds::new(args.seed, 4, shard * SHARD + i).next_u64();
-                let scene = Scene::sample(seed, &Domain::starter());
-                let video = clip_to_tensor(&scene.render(size, args.frames)).to_device(device);
-                latents.push(
-                    vae.encode(&video).mode().to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous(),
-                );
-                captions.push(Captions { short: scene.caption(), detailed: scene.detailed_caption() });
-                bar.inc(1);
-            }
-            // The captions first: a shard counts as done once its latents are there.
-            let json = serde_json::to_string(&captions)?;
-            write_whole(&path.with_extension("json"), |p| Ok(fs::write(p, json)?))?;
-            let latents = Tensor::cat(&latents, 0).contiguous();
-            write_whole(&path, |p| Ok(Tensor::write_safetensors(&[("latents", &latents)], p)?))?;
-        } else {
+        if path.exists() {
             bar.inc(SHARD);
+            continue;
         }
+        let shape = args.size.unwrap_or(MIXTURE[(shard % MIXTURE.len() as u64) as usize]);
+        let mut latents = Vec::new();
+        let mut captions = Vec::new();
+        for i in 0..SHARD {
+            let scene = data::scene_of_split(args.seed, Purpose::Latents, shard * SHARD + i, &domain, false);
+            let mut video = clip_to_tensor(&scene.render(shape.size, shape.frames));
+            if args.square_crop {
+                video = middle_square(&video);
+            }
+            let z = vae.encode(&video.to_device(device)).mode();
+            latents.push(z.to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous());
+            captions.push(Captions { short: scene.caption(), detailed: scene.detailed_caption() });
+            bar.inc(1);
+        }
+        // The captions first: a shard counts as done once its latents are there.
+        let json = serde_json::to_string(&captions)?;
+        write_whole(&path.with_extension("json"), |p| Ok(fs::write(p, json)?))?;
+        let latents = Tensor::cat(&latents, 0).contiguous();
+        write_whole(&path, |p| Ok(Tensor::write_safetensors(&[("latents", &latents)], p)?))?;
     }
     bar.finish();
     Ok(())
 }
 
+/// `[1, 3, T, H, W]` → `[1, 3, T, s, s]` with s the shorter side.
+fn middle_square(video: &Tensor) -> Tensor {
+    let (_, _, _, h, w) = video.size5().expect("B C T H W");
+    let side = h.min(w);
+    video.narrow(3, (h - side) / 2, side).narrow(4, (w - side) / 2, side).contiguous()
+}
+
 /// The VAE of a finished stage, with its averaged parameters.
 pub(crate) fn trained_vae(run: &Path, device: tch::Device) -> anyhow::Result<AutoencoderKlWan> {
-    let config = crate::vae::config();
+    let config: VaeConfig = presets::read(run)?;
     let (mut parameters, vae) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &config))?;
     let average = checkpoint::average(&run.join("checkpoint.safetensors"))?;
     ensure!(
@@ -120,44 +165,114 @@ pub(crate) fn trained_vae(run: &Path, device: tch::Device) -> anyhow::Result<Aut
     Ok(vae)
 }
 
-/// All encoded clips, in memory.
-pub(crate) struct Dataset {
+/// Encoded clips of one size and length.
+pub(crate) struct Bucket {
     /// `[N, z_dim, T, H, W]` in half precision, as the VAE gives them.
     pub(crate) latents: Tensor,
     /// (short, detailed) per clip.
     pub(crate) captions: Vec<(String, String)>,
 }
 
+/// All encoded clips, in memory.
+pub(crate) struct Dataset {
+    /// Clips of equal shape together.
+    pub(crate) buckets: Vec<Bucket>,
+}
+
 impl Dataset {
     /// Reads every shard of a folder.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        let mut latents = Vec::new();
-        let mut captions = Vec::new();
-        for shard in 0.. {
-            let path = dir.join(format!("latents-{shard:05}.safetensors"));
-            if !path.exists() {
-                break;
-            }
+        let mut shards: BTreeMap<Vec<i64>, (Vec<Tensor>, Vec<(String, String)>)> = BTreeMap::new();
+        for path in shard_paths(dir)? {
             let mut tensors =
                 Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;
-            latents.push(tensors.pop().with_context(|| format!("{} is empty", path.display()))?.1);
-            let json = fs::read_to_string(path.with_extension("json"))?;
-            let list: Vec<Captions> = serde_json::from_str(&json)?;
+            let latents = tensors.pop().with_context(|| format!("{} is empty", path.display()))?.1;
+            let json = path.with_extension("json");
+            let text = fs::read_to_string(&json).with_context(|| format!("{}", json.display()))?;
+            let list: Vec<Captions> =
+                serde_json::from_str(&text).with_context(|| format!("{}", json.display()))?;
+            let (clips, captions) = shards.entry(latents.size()[1..].to_vec()).or_default();
+            clips.push(latents);
             captions.extend(list.into_iter().map(|c| (c.short, c.detailed)));
         }
         ensure!(
-            !latents.is_empty(),
+            !shards.is_empty(),
             "there are no latents in {}: run `sora-train latents` first",
             dir.display()
         );
-        Ok(Self { latents: Tensor::cat(&latents, 0), captions })
+        let buckets = shards
+            .into_values()
+            .map(|(latents, captions)| Bucket { latents: Tensor::cat(&latents, 0), captions })
+            .collect();
+        Ok(Self { buckets })
+    }
+
+    /// Clips in all.
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.captions.len()).sum()
     }
 
     /// Mean and standard deviation of every latent channel.
-    pub(crate) fn statistics(&self) -> (Vec<f64>, Vec<f64>) {
-        let values = self.latents.to_kind(Kind::Float).transpose(0, 1).flatten(1, -1); // [C, …]
+    pub(crate) fn statistics(&self) -> Statistics {
+        let values: Vec<Tensor> = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.latents.to_kind(Kind::Float).transpose(0, 1).flatten(1, -1)) // [C, …]
+            .collect();
+        let values = Tensor::cat(&values, 1);
         let list = |t: Tensor| Vec::<f64>::try_from(t.to_kind(Kind::Double)).expect("one number per channel");
-        let mean = values.mean_dim([1i64].as_slice(), false, Kind::Float);
-        (list(mean), list(values.std_dim([1i64].as_slice(), true, false)))
+        Statistics {
+            mean: list(values.mean_dim([1i64].as_slice(), false, Kind::Float)),
+            std: list(values.std_dim([1i64].as_slice(), true, false)),
+        }
+    }
+}
+
+/// What latents are normalised by; a transformer keeps those it was begun with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Statistics {
+    /// One per latent channel.
+    pub(crate) mean: Vec<f64>,
+    /// One per latent channel.
+    pub(crate) std: Vec<f64>,
+}
+
+fn shard_paths(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("latents folder {}", dir.display()))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|name| name.starts_with("latents-") && name.ends_with(".safetensors"))
+        })
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read_and_bad_ones_named() {
+        let shape = parse_shape("160x96x33").expect("good");
+        assert_eq!((shape.size.width, shape.size.height, shape.frames), (160, 96, 33));
+        for bad in ["160x96", "160x96x16", "161x96x17", "8x96x17", "160x96x17x2", "axbxc", "160x96x261"] {
+            assert!(parse_shape(bad).expect_err("bad").starts_with(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_middle_square_is_the_middle() {
+        let video = Tensor::arange(10, (Kind::Float, tch::Device::Cpu)).view([1, 1, 1, 1, 10]);
+        let video = video.expand([1, 3, 2, 4, 10], false);
+        let square = middle_square(&video);
+        assert_eq!(square.size(), [1, 3, 2, 4, 4]);
+        assert_eq!(
+            Vec::<f32>::try_from(square.get(0).get(0).get(0).get(0)).expect("row"),
+            [3.0, 4.0, 5.0, 6.0]
+        );
     }
 }

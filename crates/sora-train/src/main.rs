@@ -3,10 +3,12 @@
 //! `tokenizer` → `vae` → `latents` → `transformer` → `export`; `--help` on each tells the rest.
 
 mod checkpoint;
+mod data;
 mod export;
 mod latents;
 mod optimizer;
 mod parameters;
+mod presets;
 mod progress;
 mod run;
 mod seeds;

@@ -3,8 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
+use anyhow::Context;
 use sora_diffusion::weights::{WeightSource, Weights};
 use tch::{Device, Kind, Tensor};
 
@@ -107,6 +109,31 @@ impl Parameters {
         let names = self.entries.iter().map(|entry| entry.name.clone());
         let by_name = names.zip(leaves.iter().map(Tensor::shallow_clone)).collect();
         Ok((Leaves(leaves), build(&Weights::new(Rc::new(ByName(by_name))))?))
+    }
+
+    /// Takes the values of all parameters whose names begin with `prefix`, but `except` these, from a
+    /// safetensors file, where the prefix is left out. Names and shapes must be the same.
+    pub(crate) fn begin_at(&mut self, file: &Path, prefix: &str, except: &[&str]) -> anyhow::Result<()> {
+        let tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(file)
+            .with_context(|| format!("weights {}", file.display()))?
+            .into_iter()
+            .collect();
+        let _no_grad = tch::no_grad_guard();
+        for (name, mut view) in self.named(&self.flat) {
+            let Some(name) = name.strip_prefix(prefix).filter(|name| !except.contains(name)) else {
+                continue;
+            };
+            let tensor = tensors.get(name).with_context(|| format!("{} has no {name}", file.display()))?;
+            anyhow::ensure!(
+                tensor.size() == view.size(),
+                "{name} in {} is {:?}, this network wants {:?}",
+                file.display(),
+                tensor.size(),
+                view.size()
+            );
+            view.copy_(tensor);
+        }
+        Ok(())
     }
 
     fn views(&self) -> impl Iterator<Item = Tensor> + '_ {

@@ -52,8 +52,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.run).with_context(|| format!("folder {}", args.run.display()))?;
     let lines = (0..args.captions).flat_map(|i| {
         let mut seeds = Seeds::new(args.seed, 3, i);
-        // The starter's captions are what the first model must know by heart; the full domain's words follow.
-        let domain = if i % 2 == 0 { Domain::starter() } else { Domain::full() };
+        // What sora-tiny learns it must know by heart; the words of the full domain follow.
+        let domain = if i % 2 == 0 { Domain::core() } else { Domain::full() };
         let scene = Scene::sample(seeds.next_u64(), &domain);
         [scene.caption(), scene.detailed_caption()]
     });

@@ -2,10 +2,17 @@
 //!
 //! Rectified flow (arXiv 2209.03003): x_σ = (1 − σ)·clip + σ·noise, the network predicts noise − clip.
 //! σ is logit-normal (arXiv 2403.03206). One caption in ten is left out, for classifier-free guidance.
+//!
+//! Half of the steps see whole clips, all frames at one σ. The other half are block-causal: each latent frame
+//! looks at itself and those before it and has a σ of its own (diffusion forcing, arXiv 2407.01392), behind a
+//! beginning of the clip that is clean or nearly so (teacher forcing). So one set of weights makes whole clips,
+//! streams over a cache of keys and values, animates an image and continues a clip.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use sora_diffusion::models::transformer_wan::{TextContext, block_causal_mask};
 use sora_diffusion::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel};
 use sora_diffusion::noise::seeded_noise;
 use sora_diffusion::tokenizer::Tokenizer;
@@ -13,9 +20,10 @@ use sora_diffusion::weights::Weights;
 use sora_model::config::{TextEncoderConfig, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
-use crate::latents::{Dataset, trained_vae};
+use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{Leaves, Parameters};
+use crate::presets::{self, TransformerPreset};
 use crate::run::{Run, device};
 use crate::seeds::Seeds;
 use crate::{checkpoint, progress, sheet};
@@ -26,6 +34,19 @@ pub(crate) struct Args {
     /// Run folder; a checkpoint in it is continued.
     #[arg(long, default_value = "runs/transformer")]
     run: PathBuf,
+    /// Size of the networks.
+    #[arg(long, value_enum, default_value = "tiny")]
+    preset: TransformerPreset,
+    /// Begin at the weights of a diffusers directory of the same sizes instead of from nothing. The rows of its
+    /// tokenizer's pieces are found by their spelling, so the tokenizer may be another.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Which captions to learn from.
+    #[arg(long, value_enum, default_value = "both")]
+    captions: CaptionChoice,
+    /// Share of the steps that are block-causal, 0 to 1.
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    causal: f64,
     /// Folder of `sora-train latents`.
     #[arg(long, default_value = "runs/latents")]
     latents: PathBuf,
@@ -67,34 +88,31 @@ pub(crate) struct Args {
 /// Positions of a prompt, padding included: what `WanPipeline` uses.
 pub(crate) const MAX_SEQUENCE_LENGTH: i64 = 512;
 
-/// The transformer of sora-tiny.
-pub(crate) fn transformer_config() -> TransformerConfig {
-    TransformerConfig {
-        patch_size: [1, 4, 4],
-        num_attention_heads: 4,
-        attention_head_dim: 64,
-        in_channels: 8,
-        out_channels: 8,
-        text_dim: 128,
-        freq_dim: 256,
-        ffn_dim: 1024,
-        num_layers: 8,
-        ..TransformerConfig::default()
+/// Which captions a run learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CaptionChoice {
+    /// Short ones twice as often as detailed ones.
+    Both,
+    /// Short ones alone.
+    Short,
+    /// Detailed ones alone.
+    Detailed,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err(format!("{text} is not a number from 0 to 1")),
     }
 }
 
-/// The text encoder of sora-tiny.
-pub(crate) fn text_encoder_config(vocab_size: i64) -> TextEncoderConfig {
-    TextEncoderConfig {
-        vocab_size,
-        d_model: 128,
-        d_kv: 32,
-        d_ff: 256,
-        num_layers: 2,
-        num_heads: 4,
-        dropout_rate: 0.0,
-        ..TextEncoderConfig::default()
-    }
+/// The configs of a run, `config.json` of its folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Configs {
+    pub(crate) transformer: TransformerConfig,
+    pub(crate) text_encoder: TextEncoderConfig,
+    /// What its latents are normalised by.
+    pub(crate) statistics: Statistics,
 }
 
 /// Both networks over one set of parameters; keys `text_encoder.…` and `transformer.…`.
@@ -105,21 +123,19 @@ pub(crate) struct TextToLatents {
 
 impl TextToLatents {
     /// Builds both.
-    pub(crate) fn build(device: Device, seed: u64, vocab_size: i64) -> anyhow::Result<(Parameters, Self)> {
-        Parameters::build(device, seed, |weights| Self::new(weights, vocab_size))
+    pub(crate) fn build(device: Device, seed: u64, configs: &Configs) -> anyhow::Result<(Parameters, Self)> {
+        Parameters::build(device, seed, |weights| Self::new(weights, configs))
     }
 
-    fn new(weights: &Weights, vocab_size: i64) -> sora_diffusion::Result<Self> {
-        let text = text_encoder_config(vocab_size);
+    pub(crate) fn new(weights: &Weights, configs: &Configs) -> sora_diffusion::Result<Self> {
         Ok(Self {
-            text_encoder: Umt5EncoderModel::new(&weights.pp("text_encoder"), &text)?,
-            transformer: WanTransformer3DModel::new(&weights.pp("transformer"), &transformer_config())?,
+            text_encoder: Umt5EncoderModel::new(&weights.pp("text_encoder"), &configs.text_encoder)?,
+            transformer: WanTransformer3DModel::new(&weights.pp("transformer"), &configs.transformer)?,
         })
     }
 
-    /// Velocity of noisy latents for a batch of token lists.
-    fn forward(&self, latents: &Tensor, sigma: &Tensor, tokens: &[&[i64]]) -> Tensor {
-        let device = latents.device();
+    /// A batch of token lists as the transformer's blocks see them.
+    pub(crate) fn context(&self, tokens: &[&[i64]], device: Device) -> TextContext {
         // One position more than the longest prompt stands for the padding (see PromptEmbeds).
         let len = tokens.iter().map(|ids| ids.len()).max().unwrap_or(0) + 1;
         let mut ids = Vec::new();
@@ -138,12 +154,22 @@ impl TextToLatents {
         let mask = Tensor::from_slice(&mask).view(shape).to_device(device);
         let weights = Tensor::from_slice(&weights).view(shape).to_device(device);
         let hidden = self.text_encoder.forward(&ids, &mask) * mask.to_kind(Kind::Float).unsqueeze(-1);
-        let context = self.transformer.encode_context(&hidden, Some(&weights));
-        self.transformer.forward(latents, &(sigma * 1000.0), &context)
+        self.transformer.encode_context(&hidden, Some(&weights))
+    }
+
+    /// Velocity of noisy latents; `sigma` is `[B]`, or `[B, F]` with one level per latent frame.
+    pub(crate) fn velocity(
+        &self,
+        latents: &Tensor,
+        sigma: &Tensor,
+        context: &TextContext,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
+        self.transformer.forward_masked(latents, &(sigma * 1000.0), context, mask)
     }
 
     /// Draws clips with Euler steps and guidance: a look at the training, not the product's sampler.
-    fn sample(
+    pub(crate) fn sample(
         &self,
         prompts: &[Vec<i64>],
         shape: [i64; 4],
@@ -156,18 +182,89 @@ impl TextToLatents {
         let [c, t, h, w] = shape;
         let mut x = seeded_noise(7, &[n, c, t, h, w]).to_device(device);
         let with: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
-        let without = vec![END_ONLY; prompts.len()];
+        let with = self.context(&with, device);
+        let without = self.context(&vec![END_ONLY; prompts.len()], device);
         let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
         for i in 0..steps {
             let (now, next) =
                 (shift(1.0 - i as f64 / steps as f64), shift(1.0 - (i + 1) as f64 / steps as f64));
             let sigma = Tensor::full([n], now, (Kind::Float, device));
-            let unconditional = self.forward(&x, &sigma, &without);
-            let v = &unconditional + (self.forward(&x, &sigma, &with) - &unconditional) * guidance;
+            let mut v = self.velocity(&x, &sigma, &with, None);
+            if guidance > 1.0 {
+                let unconditional = self.velocity(&x, &sigma, &without, None);
+                v = &unconditional + (v - &unconditional) * guidance;
+            }
             x += v * (next - now);
         }
         x
     }
+}
+
+/// What one step learns from; everything `[B, …]`, on the device.
+pub(crate) struct Batch {
+    /// Normalised latents `[B, C, F, H, W]`.
+    pub(crate) clips: Tensor,
+    /// Noise of that shape.
+    pub(crate) noise: Tensor,
+    /// `[B, F]`
+    pub(crate) sigma: Tensor,
+    /// Which frames count in the loss, `[B, F]`, 0 or 1.
+    pub(crate) weight: Tensor,
+    /// Whether attention is block-causal.
+    pub(crate) causal: bool,
+}
+
+impl Batch {
+    /// The clips with their noise.
+    pub(crate) fn noisy(&self) -> Tensor {
+        &self.clips + (&self.noise - &self.clips) * per_frame(&self.sigma)
+    }
+
+    /// The mask of the step's attention.
+    pub(crate) fn mask(&self, patch_size: [i64; 3]) -> Option<Tensor> {
+        let (_, _, f, h, w) = self.clips.size5().expect("B C F H W");
+        let tokens = (h / patch_size[1]) * (w / patch_size[2]);
+        self.causal.then(|| block_causal_mask(f, tokens, 1, self.clips.device()))
+    }
+
+    fn part(&self, start: i64, len: i64) -> Self {
+        let part = |t: &Tensor| t.narrow(0, start, len);
+        Self {
+            clips: part(&self.clips),
+            noise: part(&self.noise),
+            sigma: part(&self.sigma),
+            weight: part(&self.weight),
+            causal: self.causal,
+        }
+    }
+
+    /// Mean of squares over the frames that count.
+    pub(crate) fn mean_square(&self, difference: &Tensor) -> Tensor {
+        let per_frame = difference.square().mean_dim([1i64, 3, 4].as_slice(), false, Kind::Float); // [B, F]
+        (per_frame * &self.weight).sum(Kind::Float) / self.weight.sum(Kind::Float)
+    }
+}
+
+/// `[B, F]` → `[B, 1, F, 1, 1]`
+pub(crate) fn per_frame(values: &Tensor) -> Tensor {
+    values.unsqueeze(1).unsqueeze(-1).unsqueeze(-1)
+}
+
+/// Noise levels of a causal step: a clean beginning of random length, in one clip of three with a little noise
+/// (so that small errors of one's own making do not grow from frame to frame), then a level for every frame.
+/// Returns levels and weights, both `[B, F]`.
+pub(crate) fn forced_levels(sigma: &Tensor, seeds: &mut Seeds) -> (Tensor, Tensor) {
+    let (b, f) = sigma.size2().expect("B F");
+    let (levels, weights) = (sigma.copy(), sigma.ones_like());
+    for row in 0..b {
+        let clean = seeds.below(f as u64) as i64;
+        if clean > 0 {
+            let level = if seeds.below(3) == 0 { seeds.range(0.0, 0.2) } else { 0.0 };
+            let _ = levels.get(row).narrow(0, 0, clean).fill_(f64::from(level));
+            let _ = weights.get(row).narrow(0, 0, clean).zero_();
+        }
+    }
+    (levels, weights)
 }
 
 /// A network over the shared parameters, and the gradients it collects.
@@ -178,16 +275,12 @@ struct Replica {
 
 impl Replica {
     /// Loss and gradients of a share of the batch.
-    fn learn(
-        &mut self,
-        noisy: &Tensor,
-        sigma: &Tensor,
-        target: &Tensor,
-        tokens: &[&[i64]],
-        threads: i32,
-    ) -> (f64, Tensor) {
+    fn learn(&mut self, batch: &Batch, tokens: &[&[i64]], threads: i32) -> (f64, Tensor) {
         tch::set_num_threads(threads);
-        let loss = (self.model.forward(noisy, sigma, tokens) - target).square().mean(Kind::Float);
+        let context = self.model.context(tokens, batch.clips.device());
+        let mask = batch.mask(self.model.transformer.config().patch_size);
+        let velocity = self.model.velocity(&batch.noisy(), &batch.sigma, &context, mask.as_ref());
+        let loss = batch.mean_square(&(velocity - (&batch.noise - &batch.clips)));
         loss.backward();
         (loss.double_value(&[]), self.leaves.take_gradients())
     }
@@ -197,67 +290,63 @@ impl Replica {
 const END_ONLY: &[i64] = &[1];
 
 /// Prompts of the sample sheets.
-const SAMPLE_PROMPTS: [&str; 6] = [
+const SAMPLE_PROMPTS: [&str; 10] = [
     "a red ball bounces on the grass",
-    "a blue cube slides on the sand",
-    "a yellow pyramid spins in the snow",
-    "a green ball rolls on a checker floor",
-    "a purple cube falls on the sea",
-    "a white ball bounces on the sand",
+    "a blue cube slides to the left on the sand",
+    "a yellow pyramid spins in the snow at night",
+    "a green ball rolls to the right on a checker floor",
+    "a purple boat floats on the sea at sunset",
+    "an orange car drives to the right on the sand",
+    "a red tree stands on the grass, the camera circles around",
+    "a white ball passes behind a black cube to the right on the grass",
+    "a pencil sketch of a blue car standing in the snow",
+    "a neon drawing of a green pyramid floating above the sea",
 ];
 
-/// Trains until `steps`.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let run = Run::create(&args.run)?;
-    let device = device(&args.device)?;
-    tch::set_num_threads(args.threads);
-    let tokenizer = Tokenizer::open(&args.tokenizer)?;
-    let data = Dataset::open(&args.latents)?;
-    let (mean, std) = data.statistics();
-    let statistics = |v: &[f64]| Tensor::from_slice(v).to_kind(Kind::Float).view([1, -1, 1, 1, 1]);
-    let (mean, std) = (statistics(&mean), statistics(&std));
-    let encode = |text: &str| -> anyhow::Result<Vec<i64>> {
-        Ok(tokenizer.encode(text, MAX_SEQUENCE_LENGTH as usize)?.ids)
-    };
-    let captions: Vec<[Vec<i64>; 2]> = data
-        .captions
-        .iter()
-        .map(|(short, detailed)| Ok([encode(short)?, encode(detailed)?]))
-        .collect::<anyhow::Result<_>>()?;
-    let samples: Vec<Vec<i64>> = SAMPLE_PROMPTS.iter().map(|p| encode(p)).collect::<anyhow::Result<_>>()?;
+/// The clips of a dataset, normalised and with their captions as tokens.
+pub(crate) struct Clips {
+    latents: Vec<Tensor>,
+    tokens: Vec<Vec<[Vec<i64>; 2]>>,
+    mean: Tensor,
+    std: Tensor,
+}
 
-    let vocabulary = vocabulary_size(&args.tokenizer)?;
-    let (mut parameters, model) = TextToLatents::build(device, args.seed, vocabulary)?;
-    let mut adam = AdamW::new(&parameters.flat, 0.01, 0.999);
-    if args.muon {
-        adam = adam.with_muon(parameters.hidden_matrices());
+impl Clips {
+    pub(crate) fn new(data: Dataset, statistics: &Statistics, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
+        let (mean, std) = statistics.tensors();
+        let mut tokens = Vec::new();
+        let mut latents = Vec::new();
+        for bucket in data.buckets {
+            let pairs: anyhow::Result<Vec<_>> = bucket
+                .captions
+                .iter()
+                .map(|(short, detailed)| Ok([encode(tokenizer, short)?, encode(tokenizer, detailed)?]))
+                .collect();
+            tokens.push(pairs?);
+            latents.push(bucket.latents);
+        }
+        Ok(Self { latents, tokens, mean, std })
     }
-    let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
-    anyhow::ensure!(
-        args.replicas > 0 && args.batch.is_multiple_of(args.replicas),
-        "batch is {}, it must be a multiple of the {} replicas",
-        args.batch,
-        args.replicas
-    );
-    let mut replicas = (0..args.replicas)
-        .map(|_| {
-            let (leaves, model) = parameters.replica(|weights| TextToLatents::new(weights, vocabulary))?;
-            Ok(Replica { leaves, model })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let vae = trained_vae(&args.vae, device)?;
-    eprintln!(
-        "text encoder and transformer: {} parameters, {} clips, {done} of {} steps done",
-        parameters.len(),
-        captions.len(),
-        args.steps
-    );
 
-    let latent_frames = data.latents.size()[2];
-    let bar = progress::bar(args.steps, done);
-    let mut recent = 0.0;
-    for step in done..args.steps {
-        let mut seeds = Seeds::new(args.seed, step, 5);
+    /// Draws the clips and captions of one step; a step depends on its seeds alone.
+    pub(crate) fn draw(
+        &self,
+        seeds: &mut Seeds,
+        batch: usize,
+        causal: f64,
+        captions: CaptionChoice,
+        device: Device,
+    ) -> (Batch, Vec<&[i64]>) {
+        let total: usize = self.tokens.iter().map(Vec::len).sum();
+        // A batch is of one shape; a shape is drawn as often as its clips are many.
+        let mut at = seeds.below(total as u64) as usize;
+        let mut bucket = 0;
+        while at >= self.tokens[bucket].len() {
+            at -= self.tokens[bucket].len();
+            bucket += 1;
+        }
+        let latent_frames = self.latents[bucket].size()[2];
+        let causal = f64::from(seeds.unit()) < causal;
         // Mostly whole clips, sometimes their beginnings: the VAE is causal, so these are clips as well.
         let frames = match seeds.below(10) {
             0 => 1,
@@ -266,24 +355,105 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         };
         let mut indices = Vec::new();
         let mut tokens: Vec<&[i64]> = Vec::new();
-        for _ in 0..args.batch {
-            let index = seeds.below(captions.len() as u64);
+        for _ in 0..batch {
+            let index = seeds.below(self.tokens[bucket].len() as u64);
             indices.push(index as i64);
-            let [short, detailed] = &captions[index as usize];
-            tokens.push(match seeds.below(10) {
-                0 => END_ONLY,
-                1..=3 => detailed,
+            let [short, detailed] = &self.tokens[bucket][index as usize];
+            tokens.push(match (seeds.below(10), captions) {
+                (0, _) => END_ONLY,
+                (1..=3, CaptionChoice::Both) | (_, CaptionChoice::Detailed) => detailed,
                 _ => short,
             });
         }
-        let clips = data.latents.index_select(0, &Tensor::from_slice(&indices)).narrow(2, 0, frames);
-        let clips = ((clips.to_kind(Kind::Float) - &mean) / &std).to_device(device);
+        let clips = self.latents[bucket].index_select(0, &Tensor::from_slice(&indices)).narrow(2, 0, frames);
+        let clips = ((clips.to_kind(Kind::Float) - &self.mean) / &self.std).to_device(device);
         tch::manual_seed(seeds.next_u64() as i64);
         let noise = clips.randn_like();
-        let sigma = Tensor::randn([args.batch as i64], (Kind::Float, device)).sigmoid();
-        let s = sigma.view([-1, 1, 1, 1, 1]);
-        let noisy = &clips + (&noise - &clips) * s;
-        let target = noise - clips;
+        let b = batch as i64;
+        let (sigma, weight) = if causal {
+            let sigma = Tensor::randn([b, frames], (Kind::Float, device)).sigmoid();
+            forced_levels(&sigma, seeds)
+        } else {
+            let sigma = Tensor::randn([b, 1], (Kind::Float, device)).sigmoid().expand([b, frames], false);
+            let ones = sigma.ones_like();
+            (sigma, ones)
+        };
+        (Batch { clips, noise, sigma, weight, causal }, tokens)
+    }
+
+    /// Shape `[C, T, H, W]` of the first bucket's latents.
+    fn shape(&self) -> anyhow::Result<[i64; 4]> {
+        self.latents[0].size()[1..].try_into().context("latents are N C T H W")
+    }
+}
+
+impl Statistics {
+    /// Mean and standard deviation, `[1, C, 1, 1, 1]`.
+    pub(crate) fn tensors(&self) -> (Tensor, Tensor) {
+        let shaped = |v: &[f64]| Tensor::from_slice(v).to_kind(Kind::Float).view([1, -1, 1, 1, 1]);
+        (shaped(&self.mean), shaped(&self.std))
+    }
+}
+
+/// Tokens of a prompt.
+pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<Vec<i64>> {
+    Ok(tokenizer.encode(text, MAX_SEQUENCE_LENGTH as usize)?.ids)
+}
+
+/// Trains until `steps`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let run = Run::create(&args.run)?;
+    let device = device(&args.device)?;
+    tch::set_num_threads(args.threads);
+    anyhow::ensure!(
+        args.replicas > 0 && args.batch.is_multiple_of(args.replicas),
+        "batch is {}, it must be a multiple of the {} replicas",
+        args.batch,
+        args.replicas
+    );
+    let tokenizer = Tokenizer::open(&args.tokenizer)?;
+    let data = Dataset::open(&args.latents)?;
+    let z_dim = data.buckets[0].latents.size()[1];
+    let vocabulary = vocabulary_size(&args.tokenizer)?;
+    let configs = Configs {
+        transformer: args.preset.transformer(z_dim),
+        text_encoder: args.preset.text_encoder(vocabulary),
+        // A run keeps what it was begun with, also when the data has grown since.
+        statistics: presets::held::<Configs>(&args.run)?.map_or_else(|| data.statistics(), |c| c.statistics),
+    };
+    let configs = presets::settle(&args.run, configs)?;
+    let count = data.len();
+    let clips = Clips::new(data, &configs.statistics, &tokenizer)?;
+    let samples: Vec<Vec<i64>> =
+        SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
+
+    let (mut parameters, model) = TextToLatents::build(device, args.seed, &configs)?;
+    if let Some(init) = &args.init {
+        begin_at(&mut parameters, init, &args.tokenizer)?;
+    }
+    let mut adam = AdamW::new(&parameters.flat, 0.01, 0.999);
+    if args.muon {
+        adam = adam.with_muon(parameters.hidden_matrices());
+    }
+    let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    let mut replicas = (0..args.replicas)
+        .map(|_| {
+            let (leaves, model) = parameters.replica(|weights| TextToLatents::new(weights, &configs))?;
+            Ok(Replica { leaves, model })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let vae = trained_vae(&args.vae, device)?;
+    eprintln!(
+        "text encoder and transformer: {} parameters, {count} clips, {done} of {} steps done",
+        parameters.len(),
+        args.steps
+    );
+
+    let bar = progress::bar(args.steps, done);
+    let mut recent = 0.0;
+    for step in done..args.steps {
+        let mut seeds = Seeds::new(args.seed, step, 5);
+        let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, args.captions, device);
         let share = args.batch / args.replicas;
         let shares = std::thread::scope(|scope| {
             let workers: Vec<_> = replicas
@@ -291,9 +461,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 .zip(tokens.chunks(share))
                 .enumerate()
                 .map(|(i, (replica, tokens))| {
-                    let part = |t: &Tensor| t.narrow(0, (i * share) as i64, share as i64);
-                    let (noisy, sigma, target) = (part(&noisy), part(&sigma), part(&target));
-                    scope.spawn(move || replica.learn(&noisy, &sigma, &target, tokens, args.threads))
+                    let part = batch.part((i * share) as i64, share as i64);
+                    scope.spawn(move || replica.learn(&part, tokens, args.threads))
                 })
                 .collect();
             workers.into_iter().map(|worker| worker.join()).collect::<Result<Vec<_>, _>>()
@@ -307,8 +476,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
         run.log(
-            "step,loss,gradient_norm,rate,latent_frames",
-            &[(step + 1) as f64, loss, norm, rate, frames as f64],
+            "step,loss,gradient_norm,rate,latent_frames,causal",
+            &[
+                (step + 1) as f64,
+                loss,
+                norm,
+                rate,
+                batch.clips.size()[2] as f64,
+                f64::from(u8::from(batch.causal)),
+            ],
         )?;
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
@@ -318,10 +494,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let average = adam.average.copy();
             let trained = parameters.flat.copy();
             tch::no_grad(|| parameters.flat.copy_(&average));
-            let shape = data.latents.size()[1..].try_into().context("latents are N C T H W")?;
-            let latents = model.sample(&samples, shape, 12, 3.0, device);
+            let latents = model.sample(&samples, clips.shape()?, 12, 3.0, device);
             tch::no_grad(|| parameters.flat.copy_(&trained));
-            let rows = decode_rows(&vae, &latents, &mean.to_device(device), &std.to_device(device));
+            let rows = decode_rows(&vae, &latents, &configs.statistics);
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
         }
     }
@@ -329,9 +504,40 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every second frame of each clip.
-fn decode_rows(vae: &AutoencoderKlWan, latents: &Tensor, mean: &Tensor, std: &Tensor) -> Vec<Tensor> {
+/// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
+fn begin_at(parameters: &mut Parameters, init: &Path, tokenizer: &Path) -> anyhow::Result<()> {
+    let open = |dir: &Path| {
+        let path = dir.join("tokenizer.json");
+        tokenizers::Tokenizer::from_file(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+    };
+    let (old, new) = (open(&init.join("tokenizer"))?, open(tokenizer)?);
+    parameters.begin_at(
+        &init.join("transformer/diffusion_pytorch_model.safetensors"),
+        "transformer.",
+        &[],
+    )?;
+    let file = init.join("text_encoder/model.safetensors");
+    parameters.begin_at(&file, "text_encoder.", &["shared.weight"])?;
+    let tensors = Tensor::read_safetensors(&file)?;
+    let table = &tensors.iter().find(|(name, _)| name == "shared.weight").context("no shared.weight")?.1;
     let _no_grad = tch::no_grad_guard();
+    for (name, rows) in parameters.named(&parameters.flat) {
+        if name == "text_encoder.shared.weight" {
+            for (piece, id) in new.get_vocab(true) {
+                if let Some(known) = old.token_to_id(&piece) {
+                    rows.get(i64::from(id)).copy_(&table.get(i64::from(known)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every second frame of each clip.
+pub(crate) fn decode_rows(vae: &AutoencoderKlWan, latents: &Tensor, statistics: &Statistics) -> Vec<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    let (mean, std) = statistics.tensors();
+    let (mean, std) = (mean.to_device(latents.device()), std.to_device(latents.device()));
     let z = latents * std + mean;
     (0..z.size()[0])
         .map(|i| {

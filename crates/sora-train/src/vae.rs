@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use sora_diffusion::models::AutoencoderKlWan;
-use sora_model::config::VaeConfig;
-use sora_world::{Domain, Scene, Size};
+use sora_world::Size;
 use tch::{Kind, Tensor};
 
+use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{self, Entry, Parameters};
+use crate::presets::{self, VaePreset};
 use crate::run::{Run, device};
 use crate::seeds::Seeds;
 use crate::video::{clip_to_tensor, psnr, to_tensor};
@@ -21,6 +22,16 @@ pub(crate) struct Args {
     /// Run folder; a checkpoint in it is continued.
     #[arg(long, default_value = "runs/vae")]
     run: PathBuf,
+    /// Size of the network.
+    #[arg(long, value_enum, default_value = "tiny")]
+    preset: VaePreset,
+    /// Begin at the weights of a trained VAE (the `vae` folder of a diffusers directory) instead of from
+    /// nothing.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Scenes to learn from.
+    #[arg(long, value_enum, default_value = "core")]
+    domain: DomainChoice,
     /// Steps in all.
     #[arg(long, default_value_t = 2000)]
     steps: u64,
@@ -55,27 +66,6 @@ pub(crate) struct Args {
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 200)]
     every: u64,
-}
-
-/// The VAE of sora-tiny: 8×8 pixels and 4 frames to 8 channels, the residual layout of Wan 2.2.
-pub(crate) fn config() -> VaeConfig {
-    VaeConfig {
-        base_dim: 16,
-        decoder_base_dim: Some(16),
-        z_dim: 8,
-        dim_mult: vec![2, 4, 4],
-        num_res_blocks: 1,
-        temperal_downsample: vec![true, true],
-        latents_mean: vec![0.0; 8],
-        latents_std: vec![1.0; 8],
-        is_residual: true,
-        in_channels: 12,
-        out_channels: 12,
-        patch_size: Some(2),
-        scale_factor_temporal: 4,
-        scale_factor_spatial: 8,
-        ..VaeConfig::default()
-    }
 }
 
 /// Where the VAE begins: at a block average, not at noise.
@@ -163,33 +153,37 @@ fn initial_value(entry: &Entry) -> Tensor {
     }
 }
 
+/// Clips of the sample sheets and the PSNR beside them.
+const HELD_OUT: u64 = 8;
+
 /// One in so many crops is a texture.
 const TEXTURE_EVERY: u64 = 6;
 
 /// Crop `index` of a run, in −1…1, `[1, 3, T, crop, crop]`.
-fn sample(run_seed: u64, index: u64, crop: u32, frames: usize) -> Tensor {
-    let mut seeds = Seeds::new(run_seed, 1, index);
+fn sample(domain: DomainChoice, run_seed: u64, index: u64, crop: u32, frames: usize) -> Tensor {
+    let mut seeds = Seeds::new(run_seed, Purpose::Vae as u64, index);
     if seeds.below(TEXTURE_EVERY) == 0 {
         let side = i64::from(crop);
         return to_tensor(&textures::render(&mut seeds, frames, crop as usize), frames as i64, side, side);
     }
-    let scene = Scene::sample(seeds.next_u64(), &Domain::starter());
-    let size = Size { width: 128.max(crop), height: 128.max(crop) };
+    let native = NATIVE_SIZES[seeds.below(NATIVE_SIZES.len() as u64) as usize];
+    let size = Size { width: native.width.max(crop), height: native.height.max(crop) };
+    let scene = data::scene(seeds.next_u64(), Purpose::Vae, 0, &domain.domain());
     let clip = clip_to_tensor(&scene.render(size, frames));
-    let offset = |seeds: &mut Seeds| seeds.below(u64::from(size.width - crop) + 1) as i64;
-    let (y, x) = (offset(&mut seeds), offset(&mut seeds));
+    let offset = |seeds: &mut Seeds, side: u32| seeds.below(u64::from(side - crop) + 1) as i64;
+    let (y, x) = (offset(&mut seeds, size.height), offset(&mut seeds, size.width));
     clip.narrow(3, y, i64::from(crop)).narrow(4, x, i64::from(crop)).contiguous()
 }
 
 /// Renders batches on another thread, in order, a few ahead.
 fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
     let (sender, receiver) = sync_channel(3);
-    let (seed, batch, crop, frames, steps) =
-        (args.seed, args.batch as u64, args.crop, args.frames, args.steps);
+    let (domain, seed, batch, crop, frames, steps) =
+        (args.domain, args.seed, args.batch as u64, args.crop, args.frames, args.steps);
     std::thread::spawn(move || {
         for step in from_step..steps {
             let clips: Vec<Tensor> =
-                (0..batch).map(|i| sample(seed, step * batch + i, crop, frames)).collect();
+                (0..batch).map(|i| sample(domain, seed, step * batch + i, crop, frames)).collect();
             if sender.send(Tensor::cat(&clips, 0)).is_err() {
                 break;
             }
@@ -212,10 +206,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
     let device = device(&args.device)?;
     tch::set_num_threads(args.threads);
-    let config = config();
+    let config = presets::settle(&args.run, args.preset.config())?;
     let (mut parameters, vae) =
         Parameters::build_with(device, args.seed, initial_value, |w| AutoencoderKlWan::new(w, &config))?;
     let mut adam = AdamW::new(&parameters.flat, 1e-4, 0.998).with_muon(parameters.hidden_matrices());
+    if let Some(init) = &args.init {
+        parameters.begin_at(&init.join("diffusion_pytorch_model.safetensors"), "", &[])?;
+        adam.average.copy_(&parameters.flat);
+    }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("VAE: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
@@ -225,7 +223,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (parameters.mask(encoder), parameters.flat.copy(), adam.average.copy())
     });
 
-    let held_out: Vec<Tensor> = (0..3).map(|i| sample(u64::MAX, i, 128, 9)).collect();
+    let held_out: Vec<Tensor> = (0..HELD_OUT)
+        .map(|i| {
+            clip_to_tensor(
+                &data::scene(1, Purpose::Evaluation, i, &args.domain.domain()).render(NATIVE_SIZES[0], 9),
+            )
+        })
+        .collect();
     let batches = batches(args, done);
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
@@ -260,7 +264,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             let rows = held_out_sheet(&vae, &held_out, device);
             let db: Vec<f64> = rows.chunks(2).map(|pair| psnr(&pair[0], &pair[1])).collect();
-            bar.suspend(|| eprintln!("step {}: held-out PSNR {db:.1?} dB", step + 1));
+            let mean = db.iter().sum::<f64>() / db.len() as f64;
+            bar.suspend(|| eprintln!("step {}: held-out PSNR {db:.1?}, mean {mean:.2} dB", step + 1));
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
         }
     }

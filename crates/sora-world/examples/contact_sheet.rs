@@ -1,7 +1,7 @@
 //! Draws many scenes onto one PNG and says how fast.
 //!
 //! ```text
-//! cargo run --release -p sora-world --example contact_sheet -- OUT.png [starter|full|styles][/VALUE...] [SCENES] [FIRST_SEED] [WIDTH] [HEIGHT] [FRAMES]
+//! cargo run --release -p sora-world --example contact_sheet -- OUT.png [starter|core|full|styles][/VALUE...] [SCENES] [FIRST_SEED] [WIDTH] [HEIGHT] [FRAMES]
 //! ```
 //! `full/car/snow/neon` draws only scenes with these values. Each scene is a row of up to six frames, spread over the clip; two scenes side by side. Captions go to stdout.
 //! With `styles` each scene is shown in all eight styles before the next one comes.
@@ -13,9 +13,9 @@ use sora_world::{Domain, Scene, Size, Style};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let out = args
-        .next()
-        .ok_or("usage: contact_sheet OUT.png [starter|full|styles] [SCENES] [FIRST_SEED] [W] [H] [FRAMES]")?;
+    let out = args.next().ok_or(
+        "usage: contact_sheet OUT.png [starter|core|full|styles] [SCENES] [FIRST_SEED] [W] [H] [FRAMES]",
+    )?;
     let wanted = args.next().unwrap_or_else(|| "starter".into());
     let mut words = wanted.split('/');
     let kind = words.next();
@@ -23,8 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let styles = kind == Some("styles");
     let mut domain = match kind {
         None | Some("starter") => Domain::starter(),
+        Some("core") => Domain::core(),
         Some("full" | "styles") => Domain::full(),
-        Some(other) => return Err(format!("{other:?} is none of starter, full, styles").into()),
+        Some(other) => return Err(format!("{other:?} is none of starter, core, full, styles").into()),
     };
     for word in words {
         if !domain.restrict(word) {

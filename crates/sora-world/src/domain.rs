@@ -79,6 +79,31 @@ impl Domain {
         }
     }
 
+    /// What a model of some ten million parameters can learn, and all that the studies measure: six subjects
+    /// (solids twice as often as car, boat and tree), four styles (shaded as often as the other three
+    /// together), cameras that stand still or, one time in five, circle around; among the motions passing
+    /// behind something and leaving a trail. Its renders never change (a test holds their hash).
+    pub fn core() -> Self {
+        use Motion::{Bounces, Falls, Floats, LeavesTrail, PassesBehind, Rolls, Slides, Spins, Stands};
+        use Subject::{Ball, Boat, Car, Cube, Pyramid, Tree};
+        Domain {
+            subjects: vec![Ball, Ball, Cube, Cube, Pyramid, Pyramid, Car, Boat, Tree],
+            skies: vec![Sky::Clear, Sky::Clear, Sky::Sunset, Sky::Night],
+            motions: vec![Bounces, Rolls, Spins, Falls, Slides, Floats, PassesBehind, LeavesTrail, Stands],
+            cameras: vec![Camera::Still, Camera::Still, Camera::Still, Camera::Still, Camera::Orbit],
+            styles: vec![
+                Style::Shaded,
+                Style::Shaded,
+                Style::Shaded,
+                Style::Pencil,
+                Style::Neon,
+                Style::Sepia,
+            ],
+            wordy_captions: true,
+            ..Domain::starter()
+        }
+    }
+
     pub(crate) fn any_ground(&self, admits: impl Fn(Ground) -> bool) -> bool {
         or_all(&self.grounds, Ground::ALL).iter().any(|&ground| admits(ground))
     }

@@ -50,14 +50,14 @@ impl WanAttention {
         x.view([b, n, self.heads, self.head_dim])
     }
 
-    /// Self-attention of `x` `[B, N, D]` with rotary positions.
-    pub(super) fn self_attention(&self, x: &Tensor, rotary_emb: &Tensor) -> Tensor {
+    /// Self-attention of `x` `[B, N, D]` with rotary positions. `mask` is added to the scores, `[N, N]`.
+    pub(super) fn self_attention(&self, x: &Tensor, rotary_emb: &Tensor, mask: Option<&Tensor>) -> Tensor {
         let query = self.split_heads(&self.norm_q.forward(&self.to_q.forward(x)));
         let key = self.split_heads(&self.norm_k.forward(&self.to_k.forward(x)));
         let value = self.split_heads(&self.to_v.forward(x));
         let query = apply_rotary_emb(&query, rotary_emb).transpose(1, 2);
         let key = apply_rotary_emb(&key, rotary_emb).transpose(1, 2);
-        self.attend(&query, &key, &value.transpose(1, 2), None)
+        self.attend(&query, &key, &value.transpose(1, 2), mask)
     }
 
     /// What [`Self::cross_attention`] needs of `text` `[B, L, D]`.

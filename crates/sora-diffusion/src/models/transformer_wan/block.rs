@@ -73,13 +73,14 @@ impl WanTransformerBlock {
         })
     }
 
-    /// `x` `[B, N, D]`, `timestep_proj` `[B, G, 6, D]`.
+    /// `x` `[B, N, D]`, `timestep_proj` `[B, G, 6, D]`; `self_attention` maps a normed `x` to what attention
+    /// adds to it.
     pub(super) fn forward(
         &self,
         x: &Tensor,
         timestep_proj: &Tensor,
-        rotary_emb: &Tensor,
         text: &TextKeyValues,
+        self_attention: impl FnOnce(&WanAttention, &Tensor) -> Tensor,
     ) -> Tensor {
         let kind = x.kind();
         let table = self.scale_shift_table.unsqueeze(0) + timestep_proj.to_kind(Kind::Float);
@@ -88,7 +89,7 @@ impl WanTransformerBlock {
 
         // 1. Self-attention
         let normed = Modulation::new(&shift_msa, &scale_msa).apply(&self.norm1.forward(x)).to_kind(kind);
-        let x = add_gated(x, &self.attn1.self_attention(&normed, rotary_emb), &gate_msa);
+        let x = add_gated(x, &self_attention(&self.attn1, &normed), &gate_msa);
 
         // 2. Cross-attention, no gate
         let normed = match &self.norm2 {

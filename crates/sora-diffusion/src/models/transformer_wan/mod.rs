@@ -13,13 +13,14 @@ mod embeddings;
 mod rope;
 
 use sora_model::config::TransformerConfig;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::nn::{LayerNorm, Linear};
 use crate::weights::Weights;
 
 pub use attention::TextKeyValues;
+use attention::WanAttention;
 use block::{Modulation, WanTransformerBlock};
 use embeddings::{TextEmbedder, TimeEmbedder};
 use rope::RotaryPosEmbed;
@@ -117,6 +118,35 @@ impl WanTransformer3DModel {
     ///
     /// Returns `[B, out_channels, T, H, W]` in the kind of the weights.
     pub fn forward(&self, hidden_states: &Tensor, timestep: &Tensor, context: &TextContext) -> Tensor {
+        self.forward_masked(hidden_states, timestep, context, None)
+    }
+
+    /// [`Self::forward`] where `mask`, `[N, N]`, is added to the scores of self-attention: 0 where the row's
+    /// token may look at the column's, −∞ where not. See [`block_causal_mask`].
+    pub fn forward_masked(
+        &self,
+        hidden_states: &Tensor,
+        timestep: &Tensor,
+        context: &TextContext,
+        mask: Option<&Tensor>,
+    ) -> Tensor {
+        let [p_t, p_h, p_w] = self.config.patch_size;
+        let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
+        let rotary_emb = self.rope.forward(0, t / p_t, h / p_h, w / p_w, hidden_states.device());
+        self.run(hidden_states, timestep, context, |_, attention, x| {
+            attention.self_attention(x, &rotary_emb, mask)
+        })
+    }
+
+    /// The network around its self-attention, which is given the number of the block, the layer and the
+    /// normed tokens.
+    fn run(
+        &self,
+        hidden_states: &Tensor,
+        timestep: &Tensor,
+        context: &TextContext,
+        mut self_attention: impl FnMut(usize, &WanAttention, &Tensor) -> Tensor,
+    ) -> Tensor {
         let [p_t, p_h, p_w] = self.config.patch_size;
         let (b, c, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
         let (f, h, w) = (t / p_t, h / p_h, w / p_w);
@@ -132,12 +162,11 @@ impl WanTransformer3DModel {
         let mut x = self.patch_embedding.forward(&patches);
 
         // 2. Conditions
-        let rotary_emb = self.rope.forward(f, h, w, x.device());
         let (temb, timestep_proj) = self.time_embedder.forward(timestep, self.kind());
 
         // 3. Blocks
-        for (block, text) in self.blocks.iter().zip(&context.blocks) {
-            x = block.forward(&x, &timestep_proj, &rotary_emb, text);
+        for (i, (block, text)) in self.blocks.iter().zip(&context.blocks).enumerate() {
+            x = block.forward(&x, &timestep_proj, text, |layer, x| self_attention(i, layer, x));
         }
 
         // 4. Output norm and projection; note temb here, not timestep_proj
@@ -153,4 +182,13 @@ impl WanTransformer3DModel {
             .permute([0, 7, 1, 4, 2, 5, 3, 6])
             .reshape([b, -1, f * p_t, h * p_h, w * p_w])
     }
+}
+
+/// The mask of block-causal attention over `frames` latent frames of `tokens_per_frame` tokens each: every
+/// token sees its own block of `block` frames and those before it. f32 `[N, N]`, 0 or −∞.
+pub fn block_causal_mask(frames: i64, tokens_per_frame: i64, block: i64, device: Device) -> Tensor {
+    let n = frames * tokens_per_frame;
+    let block_of = Tensor::arange(n, (Kind::Int64, device)).floor_divide_scalar(tokens_per_frame * block);
+    let hidden = block_of.unsqueeze(0).gt_tensor(&block_of.unsqueeze(1));
+    Tensor::zeros([n, n], (Kind::Float, device)).masked_fill(&hidden, f64::NEG_INFINITY)
 }

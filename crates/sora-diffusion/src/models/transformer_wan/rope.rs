@@ -24,8 +24,8 @@ impl Axis {
         Self { cos: angles.cos().to_kind(Kind::Float), sin: angles.sin().to_kind(Kind::Float) }
     }
 
-    fn rotations(&self, len: i64) -> Tensor {
-        Tensor::complex(&self.cos.narrow(0, 0, len), &self.sin.narrow(0, 0, len))
+    fn rotations(&self, start: i64, len: i64) -> Tensor {
+        Tensor::complex(&self.cos.narrow(0, start, len), &self.sin.narrow(0, start, len))
     }
 }
 
@@ -36,13 +36,15 @@ impl RotaryPosEmbed {
         Self { axes }
     }
 
-    /// Rotations of a grid of F × h × w patches: complex `[1, N, 1, head_dim/2]`.
-    pub(super) fn forward(&self, f: i64, h: i64, w: i64, device: Device) -> Tensor {
+    /// Rotations of a grid of F × h × w patches whose first frame is number `start`: complex
+    /// `[1, N, 1, head_dim/2]`.
+    pub(super) fn forward(&self, start: i64, f: i64, h: i64, w: i64, device: Device) -> Tensor {
         let [t_axis, h_axis, w_axis] = &self.axes;
-        let grid = |axis: &Axis, len: i64, shape: [i64; 3]| {
-            axis.rotations(len).view([shape[0], shape[1], shape[2], -1]).expand([f, h, w, -1], false)
+        let grid = |axis: &Axis, start: i64, len: i64, shape: [i64; 3]| {
+            axis.rotations(start, len).view([shape[0], shape[1], shape[2], -1]).expand([f, h, w, -1], false)
         };
-        let parts = [grid(t_axis, f, [f, 1, 1]), grid(h_axis, h, [1, h, 1]), grid(w_axis, w, [1, 1, w])];
+        let parts =
+            [grid(t_axis, start, f, [f, 1, 1]), grid(h_axis, 0, h, [1, h, 1]), grid(w_axis, 0, w, [1, 1, w])];
         Tensor::cat(&parts, -1).reshape([1, f * h * w, 1, -1]).to_device(device)
     }
 }

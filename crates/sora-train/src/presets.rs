@@ -1,0 +1,138 @@
+//! The networks that can be trained, by size.
+//!
+//! A run folder holds the configs it was begun with (`config.json`); later stages read them there. A preset is
+//! only where they come from.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sora_model::config::{TextEncoderConfig, TransformerConfig, VaeConfig};
+
+use crate::checkpoint::write_whole;
+
+/// Which VAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum VaePreset {
+    /// 2.6 M parameters, 8 latent channels: what two CPU cores can train.
+    Tiny,
+    /// 10 M parameters, 16 latent channels: what an hour of a GPU can train.
+    Full,
+}
+
+/// Which text encoder and transformer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TransformerPreset {
+    /// 0.8 M parameters: the smallest of the scaling study.
+    Xxs,
+    /// 2 M parameters: what the other studies use.
+    Xs,
+    /// 4 M parameters.
+    S,
+    /// 9 M parameters: what two CPU cores can train in an evening.
+    Tiny,
+    /// 25 M parameters, four times the tokens: for a GPU.
+    Full,
+}
+
+impl VaePreset {
+    /// 8×8 pixels and 4 frames to one latent position, the residual layout of Wan 2.2, pixels in patches of 2×2.
+    pub(crate) fn config(self) -> VaeConfig {
+        let (base_dim, z_dim, num_res_blocks) = match self {
+            Self::Tiny => (16, 8, 1),
+            Self::Full => (32, 16, 2),
+        };
+        VaeConfig {
+            base_dim,
+            decoder_base_dim: Some(base_dim),
+            z_dim,
+            dim_mult: vec![2, 4, 4],
+            num_res_blocks,
+            temperal_downsample: vec![true, true],
+            latents_mean: vec![0.0; z_dim as usize],
+            latents_std: vec![1.0; z_dim as usize],
+            is_residual: true,
+            in_channels: 12,
+            out_channels: 12,
+            patch_size: Some(2),
+            scale_factor_temporal: 4,
+            scale_factor_spatial: 8,
+            ..VaeConfig::default()
+        }
+    }
+}
+
+impl TransformerPreset {
+    /// A transformer over latents of `z_dim` channels; heads of 64.
+    pub(crate) fn transformer(self, z_dim: i64) -> TransformerConfig {
+        let (heads, layers, patch) = match self {
+            Self::Xxs => (1, 4, 4),
+            Self::Xs => (2, 6, 4),
+            Self::S => (3, 6, 4),
+            Self::Tiny => (4, 8, 4),
+            Self::Full => (6, 10, 2),
+        };
+        TransformerConfig {
+            patch_size: [1, patch, patch],
+            num_attention_heads: heads,
+            attention_head_dim: 64,
+            in_channels: z_dim,
+            out_channels: z_dim,
+            text_dim: 128,
+            freq_dim: 256,
+            ffn_dim: heads * 256,
+            num_layers: layers,
+            ..TransformerConfig::default()
+        }
+    }
+
+    /// Its text encoder.
+    pub(crate) fn text_encoder(self, vocab_size: i64) -> TextEncoderConfig {
+        TextEncoderConfig {
+            vocab_size,
+            d_model: 128,
+            d_kv: 32,
+            d_ff: 256,
+            num_layers: if self == Self::Full { 4 } else { 2 },
+            num_heads: 4,
+            dropout_rate: 0.0,
+            ..TextEncoderConfig::default()
+        }
+    }
+}
+
+const FILE: &str = "config.json";
+
+/// The config of a run: what its folder holds, or `fresh` in a new folder, which then holds it.
+///
+/// # Errors
+/// If the folder holds another one than `fresh`: a checkpoint of another size cannot be continued.
+pub(crate) fn settle<T: Serialize + DeserializeOwned + PartialEq>(dir: &Path, fresh: T) -> anyhow::Result<T> {
+    let path = dir.join(FILE);
+    if let Some(held) = held::<T>(dir)? {
+        anyhow::ensure!(
+            held == fresh,
+            "{} describes another network than the one asked for: use another run folder, or the preset it was begun with",
+            path.display()
+        );
+        return Ok(held);
+    }
+    let json = serde_json::to_string_pretty(&fresh)? + "\n";
+    write_whole(&path, |p| Ok(fs::write(p, json)?))?;
+    Ok(fresh)
+}
+
+/// The config of a folder, if it holds one already.
+pub(crate) fn held<T: DeserializeOwned>(dir: &Path) -> anyhow::Result<Option<T>> {
+    if dir.join(FILE).exists() { read(dir).map(Some) } else { Ok(None) }
+}
+
+/// The config that a run folder holds.
+pub(crate) fn read<T: DeserializeOwned>(dir: &Path) -> anyhow::Result<T> {
+    let path = dir.join(FILE);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("{}: is {} the folder of a run?", path.display(), dir.display()))?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
