@@ -64,6 +64,18 @@ pub(crate) fn average(path: &Path) -> anyhow::Result<Tensor> {
         .with_context(|| format!("{} is not a checkpoint of this program", path.display()))
 }
 
+/// The averaged parameters of the run in `dir`, `len` of them.
+pub(crate) fn average_of(dir: &Path, len: i64) -> anyhow::Result<Tensor> {
+    let average = average(&dir.join("checkpoint.safetensors"))?;
+    anyhow::ensure!(
+        average.numel() as i64 == len,
+        "the checkpoint in {} has {} parameters, its config means {len}",
+        dir.display(),
+        average.numel()
+    );
+    Ok(average)
+}
+
 /// Runs `write` on a temporary name in the same folder and renames the result to `path`.
 pub(crate) fn write_whole(
     path: &Path,

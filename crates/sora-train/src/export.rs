@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::json;
 use sora_diffusion::models::AutoencoderKlWan;
 use sora_model::config::{SchedulerConfig, VaeConfig};
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint;
 use crate::parameters::Parameters;
 use crate::presets;
 use crate::transformer::{Configs, MAX_SEQUENCE_LENGTH, TextToLatents};
+use crate::{checkpoint, distil};
 
 /// Options of `sora-train export`.
 #[derive(clap::Args)]
@@ -39,11 +39,15 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 17)]
     frames: u32,
     /// Default denoising steps.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 4)]
     steps: u32,
     /// Default guidance scale.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.0)]
     guidance_scale: f64,
+    /// The transformer is one that `distil` taught to take so few steps; without it, the scheduler is UniPC of
+    /// the second order.
+    #[arg(long)]
+    student: bool,
     /// Shift of the noise schedule.
     #[arg(long, default_value_t = 3.0)]
     flow_shift: f64,
@@ -83,14 +87,14 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     vae_config.latents_mean.clone_from(&configs.statistics.mean);
     vae_config.latents_std.clone_from(&configs.statistics.std);
     let (parameters, _) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &vae_config))?;
-    let average = averaged(&args.vae, &parameters)?;
+    let average = checkpoint::average_of(&args.vae, parameters.len())?;
     let tensors = parameters.named(&average).map(|(n, t)| (n.to_owned(), t.to_kind(Kind::BFloat16)));
     component(out, "vae", "diffusion_pytorch_model", tensors, |config| {
         merge(config, "AutoencoderKLWan", serde_json::to_value(&vae_config)?)
     })?;
     // Transformer and text encoder
     let (parameters, _) = TextToLatents::build(device, 0, &configs)?;
-    let average = averaged(&args.transformer, &parameters)?;
+    let average = checkpoint::average_of(&args.transformer, parameters.len())?;
     let part = |prefix: &'static str, kind: Kind| {
         parameters.named(&average).filter_map(move |(name, tensor)| {
             Some((name.strip_prefix(prefix)?.to_owned(), tensor.to_kind(kind)))
@@ -126,7 +130,11 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
         fs::copy(args.tokenizer.join(file), out.join("tokenizer").join(file))?;
     }
     fs::create_dir_all(out.join("scheduler"))?;
-    let scheduler = SchedulerConfig::unipc(args.flow_shift);
+    let scheduler = if args.student {
+        distil::student_scheduler(args.flow_shift, args.steps)
+    } else {
+        SchedulerConfig::unipc(args.flow_shift)
+    };
     let mut config = json!({});
     merge(&mut config, scheduler.class.name(), serde_json::to_value(scheduler)?)?;
     if let Some(map) = config.as_object_mut() {
@@ -163,18 +171,6 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
             "max_sequence_length": MAX_SEQUENCE_LENGTH,
         }),
     )
-}
-
-fn averaged(run: &Path, parameters: &Parameters) -> anyhow::Result<Tensor> {
-    let average = checkpoint::average(&run.join("checkpoint.safetensors"))?;
-    ensure!(
-        average.numel() as i64 == parameters.len(),
-        "the checkpoint in {} has {} parameters, this configuration {}",
-        run.display(),
-        average.numel(),
-        parameters.len()
-    );
-    Ok(average)
 }
 
 fn component(

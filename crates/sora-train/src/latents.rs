@@ -153,14 +153,7 @@ fn middle_square(video: &Tensor) -> Tensor {
 pub(crate) fn trained_vae(run: &Path, device: tch::Device) -> anyhow::Result<AutoencoderKlWan> {
     let config: VaeConfig = presets::read(run)?;
     let (mut parameters, vae) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &config))?;
-    let average = checkpoint::average(&run.join("checkpoint.safetensors"))?;
-    ensure!(
-        average.numel() as i64 == parameters.len(),
-        "the VAE in {} has {} parameters, this configuration {}",
-        run.display(),
-        average.numel(),
-        parameters.len()
-    );
+    let average = checkpoint::average_of(run, parameters.len())?;
     tch::no_grad(|| parameters.flat.copy_(&average));
     Ok(vae)
 }

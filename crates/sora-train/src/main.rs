@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod data;
+mod distil;
 mod export;
 mod latents;
 mod optimizer;
@@ -38,6 +39,8 @@ enum Command {
     Latents(latents::Args),
     /// Train text encoder and diffusion transformer on encoded clips.
     Transformer(transformer::Args),
+    /// Teach a copy of the transformer to need few steps and no guidance.
+    Distil(distil::Args),
     /// Write a diffusers directory.
     Export(export::Args),
 }
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Command::Vae(args) => vae::run(&args),
         Command::Latents(args) => latents::run(&args),
         Command::Transformer(args) => transformer::run(&args),
+        Command::Distil(args) => distil::run(&args),
         Command::Export(args) => export::run(&args),
     }
 }

@@ -99,7 +99,7 @@ pub(crate) enum CaptionChoice {
     Detailed,
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err(format!("{text} is not a number from 0 to 1")),
@@ -168,12 +168,13 @@ impl TextToLatents {
         self.transformer.forward_masked(latents, &(sigma * 1000.0), context, mask)
     }
 
-    /// Draws clips with Euler steps and guidance: a look at the training, not the product's sampler.
+    /// Draws clips with Euler steps between `levels`, with guidance above 1: a look at the training, not the
+    /// product's sampler.
     pub(crate) fn sample(
         &self,
         prompts: &[Vec<i64>],
         shape: [i64; 4],
-        steps: i64,
+        levels: &[f64],
         guidance: f64,
         device: Device,
     ) -> Tensor {
@@ -184,10 +185,8 @@ impl TextToLatents {
         let with: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
         let with = self.context(&with, device);
         let without = self.context(&vec![END_ONLY; prompts.len()], device);
-        let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
-        for i in 0..steps {
-            let (now, next) =
-                (shift(1.0 - i as f64 / steps as f64), shift(1.0 - (i + 1) as f64 / steps as f64));
+        for pair in levels.windows(2) {
+            let (now, next) = (pair[0], pair[1]);
             let sigma = Tensor::full([n], now, (Kind::Float, device));
             let mut v = self.velocity(&x, &sigma, &with, None);
             if guidance > 1.0 {
@@ -227,7 +226,17 @@ impl Batch {
         self.causal.then(|| block_causal_mask(f, tokens, 1, self.clips.device()))
     }
 
-    fn part(&self, start: i64, len: i64) -> Self {
+    /// Keeps the first frames.
+    pub(crate) fn truncate(&mut self, frames: i64) {
+        for (tensor, dim) in
+            [(&mut self.clips, 2), (&mut self.noise, 2), (&mut self.sigma, 1), (&mut self.weight, 1)]
+        {
+            *tensor = tensor.narrow(dim, 0, frames);
+        }
+    }
+
+    /// Clips `start` to `start + len`.
+    pub(crate) fn part(&self, start: i64, len: i64) -> Self {
         let part = |t: &Tensor| t.narrow(0, start, len);
         Self {
             clips: part(&self.clips),
@@ -287,10 +296,10 @@ impl Replica {
 }
 
 /// An empty prompt: the end token alone.
-const END_ONLY: &[i64] = &[1];
+pub(crate) const END_ONLY: &[i64] = &[1];
 
 /// Prompts of the sample sheets.
-const SAMPLE_PROMPTS: [&str; 10] = [
+pub(crate) const SAMPLE_PROMPTS: [&str; 10] = [
     "a red ball bounces on the grass",
     "a blue cube slides to the left on the sand",
     "a yellow pyramid spins in the snow at night",
@@ -302,6 +311,28 @@ const SAMPLE_PROMPTS: [&str; 10] = [
     "a pencil sketch of a blue car standing in the snow",
     "a neon drawing of a green pyramid floating above the sea",
 ];
+
+/// Gives each worker its part on a thread of its own; the mean of their losses and gradients.
+pub(crate) fn in_parallel<W: Send, P: Send>(
+    workers: &mut [W],
+    parts: Vec<P>,
+    learn: impl Fn(&mut W, P) -> (f64, Tensor) + Sync,
+) -> anyhow::Result<(f64, Tensor)> {
+    let learn = &learn;
+    let shares = std::thread::scope(|scope| {
+        let threads: Vec<_> = workers
+            .iter_mut()
+            .zip(parts)
+            .map(|(worker, part)| scope.spawn(move || learn(worker, part)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join()).collect::<Result<Vec<_>, _>>()
+    });
+    let shares = shares.map_err(|_| anyhow::anyhow!("a replica panicked"))?;
+    let count = shares.len() as f64;
+    let loss = shares.iter().map(|(loss, _)| loss).sum::<f64>() / count;
+    let gradient = shares.into_iter().map(|(_, gradient)| gradient).reduce(|a, b| a + b);
+    Ok((loss, gradient.context("there is at least one replica")? / count))
+}
 
 /// The clips of a dataset, normalised and with their captions as tokens.
 pub(crate) struct Clips {
@@ -382,7 +413,7 @@ impl Clips {
     }
 
     /// Shape `[C, T, H, W]` of the first bucket's latents.
-    fn shape(&self) -> anyhow::Result<[i64; 4]> {
+    pub(crate) fn shape(&self) -> anyhow::Result<[i64; 4]> {
         self.latents[0].size()[1..].try_into().context("latents are N C T H W")
     }
 }
@@ -455,23 +486,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let mut seeds = Seeds::new(args.seed, step, 5);
         let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, args.captions, device);
         let share = args.batch / args.replicas;
-        let shares = std::thread::scope(|scope| {
-            let workers: Vec<_> = replicas
-                .iter_mut()
-                .zip(tokens.chunks(share))
-                .enumerate()
-                .map(|(i, (replica, tokens))| {
-                    let part = batch.part((i * share) as i64, share as i64);
-                    scope.spawn(move || replica.learn(&part, tokens, args.threads))
-                })
-                .collect();
-            workers.into_iter().map(|worker| worker.join()).collect::<Result<Vec<_>, _>>()
-        });
-        let shares = shares.map_err(|_| anyhow::anyhow!("a replica panicked at step {}", step + 1))?;
-        let count = shares.len() as f64;
-        let loss = shares.iter().map(|(loss, _)| loss).sum::<f64>() / count;
-        let gradient = shares.into_iter().map(|(_, gradient)| gradient).reduce(|a, b| a + b);
-        let gradient = gradient.context("there is at least one replica")? / count;
+        let parts = tokens
+            .chunks(share)
+            .enumerate()
+            .map(|(i, tokens)| (batch.part((i * share) as i64, share as i64), tokens))
+            .collect();
+        let learn = |replica: &mut Replica, (part, tokens): (Batch, &[&[i64]])| {
+            replica.learn(&part, tokens, args.threads)
+        };
+        let (loss, gradient) =
+            in_parallel(&mut replicas, parts, learn).with_context(|| format!("step {}", step + 1))?;
         let rate = learning_rate(args.learning_rate, step, 200, args.steps);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
@@ -494,7 +518,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let average = adam.average.copy();
             let trained = parameters.flat.copy();
             tch::no_grad(|| parameters.flat.copy_(&average));
-            let latents = model.sample(&samples, clips.shape()?, 12, 3.0, device);
+            let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
+            let levels: Vec<f64> = (0..=12).rev().map(|i| shift(f64::from(i) / 12.0)).collect();
+            let latents = model.sample(&samples, clips.shape()?, &levels, 3.0, device);
             tch::no_grad(|| parameters.flat.copy_(&trained));
             let rows = decode_rows(&vae, &latents, &configs.statistics);
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;

@@ -3,13 +3,16 @@
 mod frames;
 mod load;
 mod prompt;
+mod stream;
 mod text_to_video;
 
 use std::ops::ControlFlow;
 
 pub use frames::FrameBatch;
+use frames::to_rgb8;
 pub use load::LoadOptions;
 pub use prompt::PromptEmbeds;
+pub use stream::StreamRequest;
 pub use text_to_video::{GenerationRequest, TextToVideoPipeline};
 
 /// Where a pipeline stands. Every report is also a chance to cancel.

@@ -68,11 +68,15 @@ pub struct TextToVideoPipeline {
 // operation on parameters.
 unsafe impl Sync for TextToVideoPipeline {}
 
-fn report(on_progress: &mut OnProgress<'_>, progress: Progress) -> Result<()> {
+pub(super) fn report(on_progress: &mut OnProgress<'_>, progress: Progress) -> Result<()> {
     match on_progress(progress) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(DiffusionError::Cancelled),
     }
+}
+
+fn refuse(what: &'static str, value: String, bound: String) -> Result<()> {
+    Err(DiffusionError::Request { what, value, bound })
 }
 
 impl TextToVideoPipeline {
@@ -117,17 +121,8 @@ impl TextToVideoPipeline {
 
     /// Refuses what would make a wrong or endless computation.
     fn check(&self, request: &GenerationRequest) -> Result<()> {
-        let refuse = |what, value: String, bound: String| Err(DiffusionError::Request { what, value, bound });
+        self.check_size(request.width, request.height)?;
         let rules = self.dir.size_rules();
-        let size = (request.width, request.height);
-        let (width, height) = rules.round_size(size.0, size.1)?;
-        if (i64::from(width), i64::from(height)) != size {
-            return refuse(
-                "size",
-                format!("{}x{}", size.0, size.1),
-                format!("the nearest this model makes is {width}x{height}"),
-            );
-        }
         let num_frames = rules.round_num_frames(request.num_frames)?;
         if i64::from(num_frames) != request.num_frames {
             return refuse(
@@ -136,14 +131,7 @@ impl TextToVideoPipeline {
                 format!("the nearest this model makes is {num_frames}"),
             );
         }
-        let train_steps = self.dir.scheduler().num_train_timesteps;
-        if !(1..=train_steps).contains(&request.num_inference_steps) {
-            return refuse(
-                "num_inference_steps",
-                request.num_inference_steps.to_string(),
-                format!("it must be 1 to {train_steps}"),
-            );
-        }
+        self.check_steps(request.num_inference_steps)?;
         if !request.guidance_scale.is_finite() {
             return refuse(
                 "guidance_scale",
@@ -154,8 +142,32 @@ impl TextToVideoPipeline {
         Ok(())
     }
 
+    pub(super) fn check_size(&self, width: i64, height: i64) -> Result<()> {
+        let nearest = self.dir.size_rules().round_size(width, height)?;
+        if (i64::from(nearest.0), i64::from(nearest.1)) != (width, height) {
+            return refuse(
+                "size",
+                format!("{width}x{height}"),
+                format!("the nearest this model makes is {}x{}", nearest.0, nearest.1),
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_steps(&self, num_inference_steps: i64) -> Result<()> {
+        let train_steps = self.dir.scheduler().num_train_timesteps;
+        if !(1..=train_steps).contains(&num_inference_steps) {
+            return refuse(
+                "num_inference_steps",
+                num_inference_steps.to_string(),
+                format!("it must be 1 to {train_steps}"),
+            );
+        }
+        Ok(())
+    }
+
     /// Cleans, tokenizes and embeds a prompt, or finds it among the last ones.
-    fn encode_prompt(&self, prompt: &str) -> Result<Arc<PromptEmbeds>> {
+    pub(super) fn encode_prompt(&self, prompt: &str) -> Result<Arc<PromptEmbeds>> {
         let lock = || self.prompts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, embeds)) = lock().iter().find(|(known, _)| known == prompt) {
             return Ok(Arc::clone(embeds));

@@ -60,6 +60,29 @@ impl WanAttention {
         self.attend(&query, &key, &value.transpose(1, 2), mask)
     }
 
+    /// Self-attention of a block `x` `[B, N, D]` that also sees `past` keys and values, `[B, M, heads,
+    /// head_dim]` with unrotated keys. `own` rotates the block's queries, `all` past and own keys.
+    ///
+    /// Returns `[B, N, D]` and the block's own unrotated keys and values `[B, N, heads, head_dim]`.
+    pub(super) fn causal_attention(
+        &self,
+        x: &Tensor,
+        own: &Tensor,
+        all: &Tensor,
+        past: Option<(&Tensor, &Tensor)>,
+    ) -> (Tensor, Tensor, Tensor) {
+        let query = self.split_heads(&self.norm_q.forward(&self.to_q.forward(x)));
+        let key = self.split_heads(&self.norm_k.forward(&self.to_k.forward(x)));
+        let value = self.split_heads(&self.to_v.forward(x));
+        let (keys, values) = match past {
+            None => (key.shallow_clone(), value.shallow_clone()),
+            Some((k, v)) => (Tensor::cat(&[k, &key], 1), Tensor::cat(&[v, &value], 1)),
+        };
+        let query = apply_rotary_emb(&query, own).transpose(1, 2);
+        let keys = apply_rotary_emb(&keys, all).transpose(1, 2);
+        (self.attend(&query, &keys, &values.transpose(1, 2), None), key, value)
+    }
+
     /// What [`Self::cross_attention`] needs of `text` `[B, L, D]`.
     pub(super) fn keys_values(&self, text: &Tensor, bias: Option<&Tensor>) -> TextKeyValues {
         TextKeyValues {

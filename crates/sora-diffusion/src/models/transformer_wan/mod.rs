@@ -9,6 +9,7 @@
 
 mod attention;
 mod block;
+mod causal;
 mod embeddings;
 mod rope;
 
@@ -22,6 +23,7 @@ use crate::weights::Weights;
 pub use attention::TextKeyValues;
 use attention::WanAttention;
 use block::{Modulation, WanTransformerBlock};
+pub use causal::{CacheLimits, KvCache};
 use embeddings::{TextEmbedder, TimeEmbedder};
 use rope::RotaryPosEmbed;
 

@@ -1,0 +1,324 @@
+//! Stage 5: a student that needs few steps and no guidance.
+//!
+//! The way from noise to data is cut into as many segments as the student will take steps, at the very noise
+//! levels of the exported scheduler. In each segment a student learns to do in one step what the teacher does
+//! in several, with guidance: progressive distillation (Salimans and Ho, arXiv 2202.00512) of a guided model
+//! (Meng et al., arXiv 2210.03142), a segment at a time. The target is exact for the noise it begins at, so
+//! nothing is averaged and nothing is bootstrapped. Half of the steps teach single frames behind a clean
+//! beginning under block-causal attention: what streaming asks for.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use sora_diffusion::schedulers;
+use sora_diffusion::tokenizer::Tokenizer;
+use sora_model::config::SchedulerConfig;
+use tch::{Kind, Tensor};
+
+use crate::checkpoint;
+use crate::latents::{Dataset, trained_vae};
+use crate::optimizer::{AdamW, learning_rate};
+use crate::parameters::Leaves;
+use crate::presets;
+use crate::run::{Run, device};
+use crate::seeds::Seeds;
+use crate::transformer::{
+    Batch, CaptionChoice, Clips, Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, encode,
+    in_parallel, per_frame,
+};
+use crate::{progress, sheet};
+
+/// Options of `sora-train distil`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run folder; a checkpoint in it is continued.
+    #[arg(long, default_value = "runs/student")]
+    run: PathBuf,
+    /// Run folder of the transformer that teaches; the student begins at its averaged weights.
+    #[arg(long, default_value = "runs/transformer")]
+    teacher: PathBuf,
+    /// Folder of `sora-train latents`.
+    #[arg(long, default_value = "runs/latents")]
+    latents: PathBuf,
+    /// Run folder of the VAE, for sample sheets.
+    #[arg(long, default_value = "runs/vae")]
+    vae: PathBuf,
+    /// Folder of `sora-train tokenizer`.
+    #[arg(long, default_value = "runs/tokenizer")]
+    tokenizer: PathBuf,
+    /// Steps that the student will take from noise to data.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
+    segments: u32,
+    /// Steps of the teacher in each of them.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    substeps: u32,
+    /// Guidance of the teacher.
+    #[arg(long, default_value_t = 3.0)]
+    guidance_scale: f64,
+    /// Shift of the noise schedule; `export` must be given the same.
+    #[arg(long, default_value_t = 3.0)]
+    flow_shift: f64,
+    /// Share of the steps that are block-causal, 0 to 1.
+    #[arg(long, default_value_t = 0.5, value_parser = crate::transformer::share)]
+    causal: f64,
+    /// Steps in all.
+    #[arg(long, default_value_t = 1500)]
+    steps: u64,
+    /// Clips per step.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 2e-4)]
+    learning_rate: f64,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads of one operation.
+    #[arg(long, default_value_t = 1)]
+    threads: i32,
+    /// Threads that each take a share of the batch.
+    #[arg(long, default_value_t = 1)]
+    replicas: usize,
+    /// Steps between checkpoints and sample sheets.
+    #[arg(long, default_value_t = 250)]
+    every: u64,
+}
+
+/// The scheduler that a student is exported with: each step goes straight along the predicted velocity, so
+/// UniPC of the first order and without its corrector.
+pub(crate) fn student_scheduler(flow_shift: f64, segments: u32) -> SchedulerConfig {
+    SchedulerConfig {
+        solver_order: 1,
+        disable_corrector: (0..i64::from(segments)).collect(),
+        ..SchedulerConfig::unipc(flow_shift)
+    }
+}
+
+/// The noise levels between which the student steps: `segments` + 1 values from 1 to 0.
+fn levels(flow_shift: f64, segments: u32) -> anyhow::Result<Vec<f64>> {
+    let mut scheduler = schedulers::from_config(&student_scheduler(flow_shift, segments))?;
+    scheduler.set_timesteps(segments as usize)?;
+    Ok(scheduler.sigmas().iter().map(|&sigma| f64::from(sigma)).collect())
+}
+
+/// What one step learns from.
+struct Lesson {
+    /// Clean latents, noise and levels; a frame that does not count is clean or nearly so.
+    batch: Batch,
+    /// The level where the teacher stops, for frames that count; the others keep theirs. `[B, F]`
+    goal: Tensor,
+}
+
+impl Lesson {
+    /// Chooses segments and, for causal steps, the frame to be made.
+    fn new(mut batch: Batch, levels: &[f64], seeds: &mut Seeds) -> Self {
+        let (b, mut frames) = batch.sigma.size2().expect("B F");
+        if batch.causal {
+            // Frames after the one to be made cannot be seen.
+            frames = 1 + seeds.below(frames as u64) as i64;
+            batch.truncate(frames);
+        }
+        let segments = levels.len() - 1;
+        let mut from = Vec::new();
+        let mut to = Vec::new();
+        let mut weight = Vec::new();
+        for _ in 0..b {
+            let segment = seeds.below(segments as u64) as usize;
+            // Beginnings are mostly clean; a little noise stands for the student's own small errors.
+            let context = if seeds.below(3) == 0 { f64::from(seeds.range(0.0, 0.2)) } else { 0.0 };
+            for frame in 0..frames {
+                let counts = !batch.causal || frame == frames - 1;
+                from.push(if counts { levels[segment] } else { context });
+                to.push(if counts { levels[segment + 1] } else { context });
+                weight.push(f64::from(u8::from(counts)));
+            }
+        }
+        let device = batch.clips.device();
+        let tensor = |values: &[f64]| {
+            Tensor::from_slice(values).to_kind(Kind::Float).view([b, frames]).to_device(device)
+        };
+        batch.sigma = tensor(&from);
+        batch.weight = tensor(&weight);
+        Self { batch, goal: tensor(&to) }
+    }
+
+    fn part(&self, start: i64, len: i64) -> Self {
+        Self { batch: self.batch.part(start, len), goal: self.goal.narrow(0, start, len) }
+    }
+
+    /// The mean velocity of the guided teacher from `sigma` to the goal.
+    fn target(
+        &self,
+        teacher: &TextToLatents,
+        tokens: &[&[i64]],
+        substeps: u32,
+        guidance_scale: f64,
+    ) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let device = self.batch.clips.device();
+        let mask = self.batch.mask(teacher.transformer.config().patch_size);
+        let with = teacher.context(tokens, device);
+        let without = teacher.context(&vec![END_ONLY; tokens.len()], device);
+        let begin = self.batch.noisy();
+        let step = (&self.goal - &self.batch.sigma) / f64::from(substeps);
+        let mut x = begin.copy();
+        for i in 0..substeps {
+            let sigma = &self.batch.sigma + &step * f64::from(i);
+            let unconditional = teacher.velocity(&x, &sigma, &without, mask.as_ref());
+            let conditional = teacher.velocity(&x, &sigma, &with, mask.as_ref());
+            let velocity = &unconditional + (conditional - &unconditional) * guidance_scale;
+            x += velocity * per_frame(&step);
+        }
+        // Frames that stay where they are have no velocity; their weight is zero.
+        let way = per_frame(&(&self.goal - &self.batch.sigma));
+        (x - begin) / way.where_self(&way.not_equal(0.0), &way.ones_like())
+    }
+}
+
+/// A student over the shared parameters, the gradients it collects, and a teacher of its own.
+struct Pupil {
+    leaves: Leaves,
+    student: TextToLatents,
+    teacher: TextToLatents,
+}
+
+impl Pupil {
+    fn learn(&mut self, lesson: &Lesson, tokens: &[&[i64]], args: &Args) -> (f64, Tensor) {
+        tch::set_num_threads(args.threads);
+        let batch = &lesson.batch;
+        let target = lesson.target(&self.teacher, tokens, args.substeps, args.guidance_scale);
+        let context = self.student.context(tokens, batch.clips.device());
+        let mask = batch.mask(self.student.transformer.config().patch_size);
+        let velocity = self.student.velocity(&batch.noisy(), &batch.sigma, &context, mask.as_ref());
+        let loss = batch.mean_square(&(velocity - target));
+        loss.backward();
+        (loss.double_value(&[]), self.leaves.take_gradients())
+    }
+}
+
+/// Trains until `steps`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let run = Run::create(&args.run)?;
+    let device = device(&args.device)?;
+    tch::set_num_threads(args.threads);
+    ensure!(
+        args.replicas > 0 && args.batch.is_multiple_of(args.replicas),
+        "batch is {}, it must be a multiple of the {} replicas",
+        args.batch,
+        args.replicas
+    );
+    let configs: Configs = presets::read(&args.teacher)?;
+    let configs = presets::settle(&args.run, configs)?;
+    let tokenizer = Tokenizer::open(&args.tokenizer)?;
+    let clips = Clips::new(Dataset::open(&args.latents)?, &configs.statistics, &tokenizer)?;
+    let samples: Vec<Vec<i64>> =
+        SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
+    let levels = levels(args.flow_shift, args.segments)?;
+
+    let (mut parameters, model) = TextToLatents::build(device, args.seed, &configs)?;
+    let taught = checkpoint::average_of(&args.teacher, parameters.len())?.to_device(device);
+    tch::no_grad(|| parameters.flat.copy_(&taught));
+    let (mut teachers, _) = TextToLatents::build(device, args.seed, &configs)?;
+    tch::no_grad(|| teachers.flat.copy_(&taught));
+    let mut adam = AdamW::new(&parameters.flat, 0.0, 0.995);
+    let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    let mut pupils = (0..args.replicas)
+        .map(|_| {
+            let (leaves, student) = parameters.replica(|weights| TextToLatents::new(weights, &configs))?;
+            let (_, teacher) = teachers.replica(|weights| TextToLatents::new(weights, &configs))?;
+            Ok(Pupil { leaves, student, teacher })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let vae = trained_vae(&args.vae, device)?;
+    eprintln!(
+        "student: {} parameters, {done} of {} steps done, levels {levels:.3?}",
+        parameters.len(),
+        args.steps
+    );
+
+    let bar = progress::bar(args.steps, done);
+    let mut recent = 0.0;
+    for step in done..args.steps {
+        let mut seeds = Seeds::new(args.seed, step, 8);
+        let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, CaptionChoice::Both, device);
+        let lesson = Lesson::new(batch, &levels, &mut seeds);
+        let share = args.batch / args.replicas;
+        let parts = tokens
+            .chunks(share)
+            .enumerate()
+            .map(|(i, tokens)| (lesson.part((i * share) as i64, share as i64), tokens))
+            .collect();
+        let learn =
+            |pupil: &mut Pupil, (lesson, tokens): (Lesson, &[&[i64]])| pupil.learn(&lesson, tokens, args);
+        let (loss, gradient) =
+            in_parallel(&mut pupils, parts, learn).with_context(|| format!("step {}", step + 1))?;
+        let rate = learning_rate(args.learning_rate, step, 50, args.steps);
+        let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
+        run.log("step,loss,gradient_norm,rate", &[(step + 1) as f64, loss, norm, rate])?;
+        bar.set_message(format!("loss {recent:.4}"));
+        bar.inc(1);
+        if (step + 1) % args.every == 0 || step + 1 == args.steps {
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
+            bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
+            let trained = parameters.flat.copy();
+            tch::no_grad(|| parameters.flat.copy_(&adam.average));
+            let latents = model.sample(&samples, clips.shape()?, &levels, 1.0, device);
+            tch::no_grad(|| parameters.flat.copy_(&trained));
+            let rows = decode_rows(&vae, &latents, &configs.statistics);
+            sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
+        }
+    }
+    bar.finish();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lesson(causal: bool) -> Lesson {
+        let options = (Kind::Float, Device::Cpu);
+        let batch = Batch {
+            clips: Tensor::randn([3, 2, 4, 4, 4], options),
+            noise: Tensor::randn([3, 2, 4, 4, 4], options),
+            sigma: Tensor::zeros([3, 4], options),
+            weight: Tensor::ones([3, 4], options),
+            causal,
+        };
+        Lesson::new(batch, &levels(3.0, 4).expect("a schedule"), &mut Seeds::new(1, 2, 3))
+    }
+
+    #[test]
+    fn levels_are_those_of_the_exported_scheduler() {
+        let levels = levels(3.0, 4).expect("a schedule");
+        assert_eq!(levels.len(), 5);
+        for (level, expected) in levels.iter().zip([1.0, 0.9, 0.75, 0.5, 0.0]) {
+            assert!((level - expected).abs() < 2e-3, "{levels:?}");
+        }
+    }
+
+    #[test]
+    fn whole_clips_move_as_one() {
+        let lesson = lesson(false);
+        assert_eq!(lesson.batch.weight.sum(Kind::Float).double_value(&[]), 12.0);
+        let spread = &lesson.batch.sigma - lesson.batch.sigma.narrow(1, 0, 1);
+        assert_eq!(spread.abs().max().double_value(&[]), 0.0);
+        assert!(lesson.goal.lt_tensor(&lesson.batch.sigma).all().int64_value(&[]) == 1);
+    }
+
+    #[test]
+    fn causal_lessons_teach_the_last_frame_alone() {
+        let lesson = lesson(true);
+        let frames = lesson.batch.sigma.size()[1];
+        assert_eq!(lesson.batch.clips.size()[2], frames);
+        assert_eq!(lesson.batch.weight.sum(Kind::Float).double_value(&[]), 3.0);
+        if frames > 1 {
+            let before = (&lesson.goal - &lesson.batch.sigma).narrow(1, 0, frames - 1);
+            assert_eq!(before.abs().max().double_value(&[]), 0.0);
+        }
+    }
+}
