@@ -157,7 +157,7 @@ fn initial_value(entry: &Entry) -> Tensor {
 const HELD_OUT: u64 = 8;
 
 /// One in so many crops is a texture.
-const TEXTURE_EVERY: u64 = 6;
+const TEXTURE_EVERY: u64 = 4;
 
 /// Crop `index` of a run, in −1…1, `[1, 3, T, crop, crop]`.
 fn sample(domain: DomainChoice, run_seed: u64, index: u64, crop: u32, frames: usize) -> Tensor {
