@@ -14,6 +14,7 @@ mod progress;
 mod run;
 mod seeds;
 mod sheet;
+mod study;
 mod textures;
 mod tokenizer;
 mod transformer;
@@ -43,6 +44,8 @@ enum Command {
     Distil(distil::Args),
     /// Write a diffusers directory.
     Export(export::Args),
+    /// Measure where in the picture models put their subjects.
+    Framing(study::framing::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,5 +56,6 @@ fn main() -> anyhow::Result<()> {
         Command::Transformer(args) => transformer::run(&args),
         Command::Distil(args) => distil::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Framing(args) => study::framing::run(&args),
     }
 }
