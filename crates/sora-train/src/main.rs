@@ -6,6 +6,7 @@ mod checkpoint;
 mod data;
 mod distil;
 mod export;
+mod figure;
 mod latents;
 mod optimizer;
 mod parameters;
