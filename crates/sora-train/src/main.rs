@@ -47,6 +47,8 @@ enum Command {
     Export(export::Args),
     /// Measure where in the picture models put their subjects.
     Framing(study::framing::Args),
+    /// Draw a figure from tables.
+    Plot(study::plot::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -58,5 +60,6 @@ fn main() -> anyhow::Result<()> {
         Command::Distil(args) => distil::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Framing(args) => study::framing::run(&args),
+        Command::Plot(args) => study::plot::run(&args),
     }
 }

@@ -22,7 +22,7 @@ use crate::run::Run;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Model directories to measure, each as NAME=DIRECTORY.
-    #[arg(long = "model", value_parser = parse_named)]
+    #[arg(long = "model", value_parser = super::plot::parse_named)]
     models: Vec<(String, PathBuf)>,
     /// Folder for `framing.csv`.
     #[arg(long, default_value = "runs/framing")]
@@ -33,13 +33,6 @@ pub(crate) struct Args {
     /// Seed of scenes and noise.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-}
-
-fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, dir)) if !name.is_empty() && !dir.is_empty() => Ok((name.into(), dir.into())),
-        _ => Err(format!("{text} is not NAME=DIRECTORY")),
-    }
 }
 
 /// Hue in degrees of the colours that are asked for, as they look when lit.

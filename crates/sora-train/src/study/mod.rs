@@ -1,3 +1,4 @@
 //! Measurements behind the figures of `scripts/study`.
 
 pub(crate) mod framing;
+pub(crate) mod plot;
