@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use sora_diffusion::schedulers;
 use sora_diffusion::tokenizer::Tokenizer;
+use sora_diffusion::weights::Weights;
 use sora_model::config::SchedulerConfig;
 use tch::{Kind, Tensor};
 
@@ -20,7 +21,7 @@ use crate::latents::{Dataset, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::Leaves;
 use crate::presets;
-use crate::run::{Run, device};
+use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
 use crate::transformer::{
     Batch, CaptionChoice, Clips, Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, encode,
@@ -76,6 +77,9 @@ pub(crate) struct Args {
     /// cpu or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Number format of the arithmetic.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
     /// Threads of one operation.
     #[arg(long, default_value_t = 1)]
     threads: i32,
@@ -159,7 +163,7 @@ impl Lesson {
     ) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let device = self.batch.clips.device();
-        let mask = self.batch.mask(teacher.transformer.config().patch_size);
+        let mask = self.batch.mask(&teacher.transformer);
         let with = teacher.context(tokens, device);
         let without = teacher.context(&vec![END_ONLY; tokens.len()], device);
         let begin = self.batch.noisy();
@@ -191,7 +195,7 @@ impl Pupil {
         let batch = &lesson.batch;
         let target = lesson.target(&self.teacher, tokens, args.substeps, args.guidance_scale);
         let context = self.student.context(tokens, batch.clips.device());
-        let mask = batch.mask(self.student.transformer.config().patch_size);
+        let mask = batch.mask(&self.student.transformer);
         let velocity = self.student.velocity(&batch.noisy(), &batch.sigma, &context, mask.as_ref());
         let loss = batch.mean_square(&(velocity - target));
         loss.backward();
@@ -227,8 +231,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     let mut pupils = (0..args.replicas)
         .map(|_| {
-            let (leaves, student) = parameters.replica(|weights| TextToLatents::new(weights, &configs))?;
-            let (_, teacher) = teachers.replica(|weights| TextToLatents::new(weights, &configs))?;
+            let kind = |name: &str| args.dtype.kind(name);
+            let build = |weights: &Weights| TextToLatents::new(weights, &configs);
+            let (leaves, student) = parameters.replica_in(kind, build)?;
+            let (_, teacher) = teachers.replica_in(kind, build)?;
             Ok(Pupil { leaves, student, teacher })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -246,6 +252,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, CaptionChoice::Both, device);
         let lesson = Lesson::new(batch, &levels, &mut seeds);
         let share = args.batch / args.replicas;
+        for pupil in &mut pupils {
+            pupil.leaves.refresh(&parameters);
+        }
         let parts = tokens
             .chunks(share)
             .enumerate()

@@ -34,8 +34,8 @@ pub(crate) struct Parameters {
     leaves: Leaves,
 }
 
-/// Leaves of the autograd graph, in the memory of `flat`, in the order of the entries. Each set collects
-/// gradients of its own.
+/// Leaves of the autograd graph in the order of the entries: in the memory of `flat` where they are in f32, else
+/// copies. Each set collects gradients of its own.
 pub(crate) struct Leaves(Vec<Tensor>);
 
 /// First pass: notes what the network asks for.
@@ -98,14 +98,28 @@ impl Parameters {
         &self,
         build: impl Fn(&Weights) -> sora_diffusion::Result<T>,
     ) -> anyhow::Result<(Leaves, T)> {
-        let leaf = |view: Tensor| {
+        self.replica_in(|_| Kind::Float, build)
+    }
+
+    /// [`Self::replica`] that computes in other number formats: `kind` is given a parameter's name. What is not
+    /// in f32 is a copy, which [`Leaves::refresh`] renews after a step of the optimizer.
+    pub(crate) fn replica_in<T>(
+        &self,
+        kind: impl Fn(&str) -> Kind,
+        build: impl Fn(&Weights) -> sora_diffusion::Result<T>,
+    ) -> anyhow::Result<(Leaves, T)> {
+        let leaf = |(name, view): (&str, Tensor)| {
+            let kind = kind(name);
+            if kind != Kind::Float {
+                return view.to_kind(kind).set_requires_grad(true);
+            }
             // Shares the memory without being a view: autograd forbids views of a tensor that is
             // changed in place, which is what the optimizer does to `flat`.
             let mut leaf = view.zeros_like();
             leaf.set_data(&view);
             leaf.set_requires_grad(true)
         };
-        let leaves: Vec<Tensor> = self.views().map(leaf).collect();
+        let leaves: Vec<Tensor> = self.named(&self.flat).map(leaf).collect();
         let names = self.entries.iter().map(|entry| entry.name.clone());
         let by_name = names.zip(leaves.iter().map(Tensor::shallow_clone)).collect();
         Ok((Leaves(leaves), build(&Weights::new(Rc::new(ByName(by_name))))?))
@@ -189,11 +203,22 @@ impl Parameters {
 }
 
 impl Leaves {
+    /// Takes over what the optimizer has changed, where the leaves are copies.
+    pub(crate) fn refresh(&mut self, parameters: &Parameters) {
+        let _no_grad = tch::no_grad_guard();
+        for (leaf, view) in self.0.iter_mut().zip(parameters.views()) {
+            if leaf.kind() != Kind::Float {
+                leaf.copy_(&view);
+            }
+        }
+    }
+
     /// The gradients as one tensor laid out like the parameters, and no gradients left behind.
     pub(crate) fn take_gradients(&mut self) -> Tensor {
         let gradient = |leaf: &Tensor| {
             let grad = leaf.grad();
-            if grad.defined() { grad.reshape([-1]) } else { leaf.zeros_like().detach().reshape([-1]) }
+            let grad = if grad.defined() { grad } else { leaf.zeros_like().detach() };
+            grad.to_kind(Kind::Float).reshape([-1])
         };
         let flat = tch::no_grad(|| Tensor::cat(&self.0.iter().map(gradient).collect::<Vec<_>>(), 0));
         for leaf in &mut self.0 {

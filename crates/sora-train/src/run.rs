@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tch::Device;
+use sora_diffusion::models::transformer_wan;
+use tch::{Device, Kind};
 
 /// The folder of one training stage.
 pub(crate) struct Run {
@@ -67,4 +68,21 @@ pub(crate) fn device(name: &str) -> anyhow::Result<Device> {
         }
     };
     Ok(choice.resolve()?)
+}
+
+/// Number format of the arithmetic; parameters, their average and the optimizer are in f32 in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16, but for the modules that the reference keeps in f32.
+    Bf16,
+}
+
+impl Dtype {
+    /// The format of a transformer's or text encoder's parameter.
+    pub(crate) fn kind(self, parameter: &str) -> Kind {
+        let keep = transformer_wan::KEEP_IN_F32.iter().any(|part| parameter.contains(part));
+        if self == Self::F32 || keep { Kind::Float } else { Kind::BFloat16 }
+    }
 }

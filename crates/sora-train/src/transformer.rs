@@ -24,7 +24,7 @@ use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{Leaves, Parameters};
 use crate::presets::{self, TransformerPreset};
-use crate::run::{Run, device};
+use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
 use crate::{checkpoint, progress, sheet};
 
@@ -77,6 +77,9 @@ pub(crate) struct Args {
     /// cpu or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Number format of the arithmetic.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
     /// Threads of one operation.
     #[arg(long, default_value_t = 1)]
     threads: i32,
@@ -222,11 +225,12 @@ impl Batch {
         &self.clips + (&self.noise - &self.clips) * per_frame(&self.sigma)
     }
 
-    /// The mask of the step's attention.
-    pub(crate) fn mask(&self, patch_size: [i64; 3]) -> Option<Tensor> {
+    /// The mask of the step's attention in `model`.
+    pub(crate) fn mask(&self, model: &WanTransformer3DModel) -> Option<Tensor> {
         let (_, _, f, h, w) = self.clips.size5().expect("B C F H W");
-        let tokens = (h / patch_size[1]) * (w / patch_size[2]);
-        self.causal.then(|| block_causal_mask(f, tokens, 1, self.clips.device()))
+        let [_, p_h, p_w] = model.config().patch_size;
+        let tokens = (h / p_h) * (w / p_w);
+        self.causal.then(|| block_causal_mask(f, tokens, 1, self.clips.device()).to_kind(model.kind()))
     }
 
     /// Keeps the first frames.
@@ -343,7 +347,7 @@ impl Replica {
     fn learn(&mut self, batch: &Batch, tokens: &[&[i64]], threads: i32) -> (f64, Tensor) {
         tch::set_num_threads(threads);
         let context = self.model.context(tokens, batch.clips.device());
-        let mask = batch.mask(self.model.transformer.config().patch_size);
+        let mask = batch.mask(&self.model.transformer);
         let velocity = self.model.velocity(&batch.noisy(), &batch.sigma, &context, mask.as_ref());
         let loss = batch.mean_square(&(velocity - (&batch.noise - &batch.clips)));
         loss.backward();
@@ -529,7 +533,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     let mut replicas = (0..args.replicas)
         .map(|_| {
-            let (leaves, model) = parameters.replica(|weights| TextToLatents::new(weights, &configs))?;
+            let (leaves, model) = parameters
+                .replica_in(|name| args.dtype.kind(name), |weights| TextToLatents::new(weights, &configs))?;
             Ok(Replica { leaves, model })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -552,6 +557,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let mut seeds = Seeds::new(args.seed, step, 5);
         let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, args.captions, device);
         let share = args.batch / args.replicas;
+        for replica in &mut replicas {
+            replica.leaves.refresh(&parameters);
+        }
         let parts = tokens
             .chunks(share)
             .enumerate()

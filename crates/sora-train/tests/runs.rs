@@ -136,3 +136,41 @@ fn latents_of_nothing_are_named() {
     let said = fails(command);
     assert!(said.contains("config.json") && said.contains("the folder of a run"), "{said}");
 }
+
+/// `sora-train STAGE --run DIR/STAGE ...`
+fn stage(dir: &Path, stage: &str, run: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    command.current_dir(dir).env("OMP_WAIT_POLICY", "PASSIVE").args([stage, "--run", run]).args(more);
+    command
+}
+
+#[test]
+fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    succeeds(vae(&dir.join("runs/vae"), 1, &[]));
+    succeeds(stage(dir, "tokenizer", "runs/tokenizer", &["--captions", "400"]));
+    succeeds(stage(dir, "latents", "runs/latents", &["--clips", "100", "--size", "64x64x5"]));
+    let small = ["--preset", "xxs", "--steps", "3", "--batch", "4", "--replicas", "2", "--every", "3"];
+    let first_losses = |name: &str| -> Vec<f64> {
+        let text = fs::read_to_string(dir.join(name).join("loss.csv")).expect("loss.csv");
+        let loss = |line: &str| line.split(',').nth(1).and_then(|cell| cell.parse().ok()).expect("a loss");
+        text.lines().skip(1).map(loss).collect()
+    };
+    succeeds(stage(dir, "transformer", "runs/transformer", &small));
+    succeeds(stage(dir, "transformer", "runs/bf16", &[&small[..], &["--dtype", "bf16"]].concat()));
+    let (exact, rounded) = (first_losses("runs/transformer"), first_losses("runs/bf16"));
+    assert_eq!(exact.len(), 3);
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert!((exact - rounded).abs() < 0.02 * exact && exact != rounded, "{exact} and {rounded}");
+    }
+    let student = ["--steps", "2", "--batch", "2", "--segments", "2", "--substeps", "2", "--every", "2"];
+    succeeds(stage(dir, "distil", "runs/student", &student));
+    let options = ["--transformer", "runs/student", "--student", "--steps", "2", "--guidance-scale", "1"];
+    let mut export = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    export.current_dir(dir).args(["export", "--out", "model", "--width", "64", "--height", "64"]);
+    export.args(["--frames", "5"]).args(options);
+    succeeds(export);
+    let scheduler = fs::read_to_string(dir.join("model/scheduler/scheduler_config.json")).expect("a schedule");
+    assert!(scheduler.contains("\"solver_order\": 1"), "{scheduler}");
+}
