@@ -6,10 +6,13 @@ mod checkpoint;
 mod data;
 mod distil;
 mod export;
+// Shared with the lead: lines() and bars() for every figure (plotters, DejaVu Sans of the system).
+mod figure;
 mod latents;
 mod optimizer;
 mod parameters;
 mod presets;
+mod probe;
 mod progress;
 mod run;
 mod seeds;
@@ -43,6 +46,8 @@ enum Command {
     Distil(distil::Args),
     /// Write a diffusers directory.
     Export(export::Args),
+    /// Train a network that reads what a clip shows.
+    Probe(probe::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,5 +58,6 @@ fn main() -> anyhow::Result<()> {
         Command::Transformer(args) => transformer::run(&args),
         Command::Distil(args) => distil::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Probe(args) => probe::run(&args),
     }
 }
