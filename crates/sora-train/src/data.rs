@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     Vae = 1,
     /// Clips for the transformer.
     Latents = 4,
+    /// Clips for the transformer's validation loss.
+    Validation = 5,
     /// Training of probes.
     Probe = 6,
     /// Everything that is reported: no training ever draws from it.

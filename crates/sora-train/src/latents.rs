@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Cut the middle square out of every picture before encoding it, as models trained on one size do.
     #[arg(long)]
     square_crop: bool,
+    /// Clips to validate on instead of clips to learn from: other scenes, of the same combinations.
+    #[arg(long)]
+    validation: bool,
     /// Seed of the scenes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -111,6 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let vae = trained_vae(&args.vae, device)?;
     let _no_grad = tch::no_grad_guard();
     let domain = args.domain.domain();
+    let purpose = if args.validation { Purpose::Validation } else { Purpose::Latents };
     let bar = progress::bar(args.clips, args.from);
     for shard in args.from / SHARD..args.clips / SHARD {
         let path = run.file(&format!("latents-{shard:05}.safetensors"));
@@ -122,7 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let mut latents = Vec::new();
         let mut captions = Vec::new();
         for i in 0..SHARD {
-            let scene = data::scene_of_split(args.seed, Purpose::Latents, shard * SHARD + i, &domain, false);
+            let scene = data::scene_of_split(args.seed, purpose, shard * SHARD + i, &domain, false);
             let mut video = clip_to_tensor(&scene.render(shape.size, shape.frames));
             if args.square_crop {
                 video = middle_square(&video);

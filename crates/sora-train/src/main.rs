@@ -5,8 +5,8 @@
 mod checkpoint;
 mod data;
 mod distil;
+mod evaluate;
 mod export;
-// Shared with the lead: lines() and bars() for every figure (plotters, DejaVu Sans of the system).
 mod figure;
 mod latents;
 mod optimizer;
@@ -17,6 +17,7 @@ mod progress;
 mod run;
 mod seeds;
 mod sheet;
+mod study;
 mod textures;
 mod tokenizer;
 mod transformer;
@@ -46,8 +47,12 @@ enum Command {
     Distil(distil::Args),
     /// Write a diffusers directory.
     Export(export::Args),
+    /// Measure where in the picture models put their subjects.
+    Framing(study::framing::Args),
     /// Train a network that reads what a clip shows.
     Probe(probe::Args),
+    /// Measure a model.
+    Evaluate(evaluate::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -58,6 +63,8 @@ fn main() -> anyhow::Result<()> {
         Command::Transformer(args) => transformer::run(&args),
         Command::Distil(args) => distil::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Framing(args) => study::framing::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
     }
 }

@@ -38,7 +38,12 @@ impl Run {
 
     /// Appends one line of figures to `loss.csv`.
     pub(crate) fn log(&self, header: &str, values: &[f64]) -> anyhow::Result<()> {
-        let path = self.dir.join("loss.csv");
+        self.log_to("loss.csv", header, values)
+    }
+
+    /// Appends one line of figures to a table, which begins with `header`.
+    pub(crate) fn log_to(&self, name: &str, header: &str, values: &[f64]) -> anyhow::Result<()> {
+        let path = self.dir.join(name);
         let fresh = !path.exists();
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
         if fresh {

@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 200)]
     every: u64,
+    /// Clips of the sample sheets and the PSNR beside them.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
+    held_out: u64,
 }
 
 /// Where the VAE begins: at a block average, not at noise.
@@ -153,9 +156,6 @@ fn initial_value(entry: &Entry) -> Tensor {
     }
 }
 
-/// Clips of the sample sheets and the PSNR beside them.
-const HELD_OUT: u64 = 8;
-
 /// One in so many crops is a texture.
 const TEXTURE_EVERY: u64 = 4;
 
@@ -217,13 +217,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("VAE: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
-    // In `decoder_only` runs the encoder's part of the parameters is put back after every step.
+    // In `decoder_only` runs the encoder's part of the parameters is put back after every step. It is the average,
+    // which is what the latents were made with.
     let frozen = args.decoder_only.then(|| {
         let encoder = |name: &str| name.starts_with("encoder.") || name.starts_with("quant_conv.");
-        (parameters.mask(encoder), parameters.flat.copy(), adam.average.copy())
+        (parameters.mask(encoder), adam.average.copy())
     });
+    let put_encoder_back = |flat: &mut Tensor| {
+        if let Some((mask, average)) = &frozen {
+            tch::no_grad(|| flat.copy_(&average.where_self(mask, flat)));
+        }
+    };
+    put_encoder_back(&mut parameters.flat);
 
-    let held_out: Vec<Tensor> = (0..HELD_OUT)
+    let held_out: Vec<Tensor> = (0..args.held_out)
         .map(|i| {
             clip_to_tensor(
                 &data::scene(1, Purpose::Evaluation, i, &args.domain.domain()).render(NATIVE_SIZES[0], 9),
@@ -248,11 +255,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let gradient = parameters.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
-        if let Some((mask, flat, average)) = &frozen {
-            let _no_grad = tch::no_grad_guard();
-            parameters.flat.copy_(&flat.where_self(mask, &parameters.flat));
-            adam.average.copy_(&average.where_self(mask, &adam.average));
-        }
+        put_encoder_back(&mut parameters.flat);
+        put_encoder_back(&mut adam.average);
         let figures = [&reconstruction, &detail, &kl].map(|t| t.double_value(&[]));
         run.log(
             "step,reconstruction,detail,kl,gradient_norm,rate",

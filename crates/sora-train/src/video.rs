@@ -28,8 +28,8 @@ pub(crate) fn to_bytes(video: &Tensor) -> Vec<u8> {
     data
 }
 
-/// Peak signal to noise ratio in dB of two videos in −1…1.
+/// Peak signal to noise ratio in dB of two videos in −1…1: 126 for equal ones, not a number if one of them is not.
 pub(crate) fn psnr(a: &Tensor, b: &Tensor) -> f64 {
     let mse = (a - b).square().mean(Kind::Float).double_value(&[]);
-    10.0 * (4.0 / mse.max(1e-12)).log10()
+    10.0 * (4.0 / (mse + 1e-12)).log10()
 }

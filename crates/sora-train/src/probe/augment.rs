@@ -67,7 +67,8 @@ fn mirror_labels(labels: &Tensor) {
 fn moved(video: &Tensor, maps: &Tensor, seeds: &mut Seeds) -> (Tensor, Tensor) {
     let zoom = f64::from(seeds.range(0.88, 1.06));
     let (dx, dy) = (f64::from(seeds.range(-0.1, 0.1)), f64::from(seeds.range(-0.1, 0.1)));
-    let theta = Tensor::from_slice(&[zoom as f32, 0.0, dx as f32, 0.0, zoom as f32, dy as f32]).view([1, 2, 3]);
+    let theta =
+        Tensor::from_slice(&[zoom as f32, 0.0, dx as f32, 0.0, zoom as f32, dy as f32]).view([1, 2, 3]);
     let warp = |x: &Tensor| {
         let (t, c, h, w) = x.size4().expect("T C H W");
         let grid = Tensor::affine_grid_generator(&theta, [1, t * c, h, w], false);

@@ -1,5 +1,6 @@
 //! Rendered clips with what is true of them, small enough to keep in memory, kept on disk for the next time.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -40,7 +41,8 @@ const NAMES: [&str; 4] = ["video", "maps", "labels", "kind"];
 impl Clips {
     /// Clips after each other.
     pub(crate) fn concatenate(parts: &[Self]) -> Self {
-        let cat = |field: &dyn Fn(&Self) -> Tensor| Tensor::cat(&parts.iter().map(field).collect::<Vec<_>>(), 0);
+        let cat =
+            |field: &dyn Fn(&Self) -> Tensor| Tensor::cat(&parts.iter().map(field).collect::<Vec<_>>(), 0);
         Self {
             video: cat(&|c| c.video.shallow_clone()),
             maps: cat(&|c| c.maps.shallow_clone()),
@@ -84,8 +86,10 @@ impl Clips {
 
     fn read(path: &Path) -> anyhow::Result<Self> {
         let tensors = Tensor::read_safetensors(path).with_context(|| path.display().to_string())?;
-        let mut fields = NAMES.map(|wanted| tensors.iter().find(|(name, _)| name == wanted).map(|t| t.1.shallow_clone()));
-        let mut field = |i: usize| fields[i].take().with_context(|| format!("{} has no {}", path.display(), NAMES[i]));
+        let mut fields =
+            NAMES.map(|wanted| tensors.iter().find(|(name, _)| name == wanted).map(|t| t.1.shallow_clone()));
+        let mut field =
+            |i: usize| fields[i].take().with_context(|| format!("{} has no {}", path.display(), NAMES[i]));
         let clips = Self { video: field(0)?, maps: field(1)?, labels: field(2)?, kind: field(3)? };
         ensure!(
             clips.video.size()[1..] == [WINDOW as i64, 3, SIDE, SIDE],
@@ -163,11 +167,11 @@ impl Source {
         (clip, *scene.attributes(), start)
     }
 
-    /// Renders one shard.
-    fn render(&self, shard: u64, vae: Option<&AutoencoderKlWan>) -> Clips {
+    /// Renders these scenes; some of them also come back from the VAE.
+    pub(crate) fn render(&self, scenes: Range<u64>, vae: Option<&AutoencoderKlWan>) -> Clips {
         let _no_grad = tch::no_grad_guard();
         let (mut video, mut maps, mut labels, mut kind) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for index in shard * SHARD..(shard + 1) * SHARD {
+        for index in scenes {
             let (clip, attributes, start) = self.draw(index);
             let answer = |q: Question| q.answer_from(&attributes, start).map_or(-1, |class| class as i64);
             let pixels = clip_to_tensor(&clip);
@@ -208,7 +212,7 @@ impl Source {
                 let clips = if path.exists() {
                     Clips::read(&path)
                 } else {
-                    let clips = source.render(shard, vae.as_ref());
+                    let clips = source.render(shard * SHARD..(shard + 1) * SHARD, vae.as_ref());
                     clips.write(&path).map(|()| clips)
                 };
                 let failed = clips.is_err();

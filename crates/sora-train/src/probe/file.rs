@@ -42,8 +42,10 @@ pub(crate) struct Card {
 
 /// Writes weights and card.
 pub(crate) fn write(dir: &Path, parameters: &Parameters, values: &Tensor, card: &Card) -> anyhow::Result<()> {
-    let halves: Vec<(&str, Tensor)> =
-        parameters.named(values).map(|(name, value)| (name, value.to_kind(Kind::Half).contiguous())).collect();
+    let halves: Vec<(&str, Tensor)> = parameters
+        .named(values)
+        .map(|(name, value)| (name, value.to_kind(Kind::Half).contiguous()))
+        .collect();
     let named: Vec<(&str, &Tensor)> = halves.iter().map(|(name, value)| (*name, value)).collect();
     write_whole(&dir.join(WEIGHTS), |p| Ok(Tensor::write_safetensors(&named, p)?))?;
     let json = serde_json::to_string_pretty(card)? + "\n";
@@ -56,8 +58,9 @@ pub(crate) fn write(dir: &Path, parameters: &Parameters, values: &Tensor, card: 
 /// If there is none, or its weights are not those of the network its card describes.
 pub(crate) fn open(dir: &Path) -> anyhow::Result<(Probe, Card)> {
     let path = dir.join(CARD);
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("{}: is {} the folder of a trained probe?", path.display(), dir.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("{}: is {} the folder of a trained probe?", path.display(), dir.display())
+    })?;
     let card: Card = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     let probe = load("probe", &WeightFiles::open_file(&dir.join(WEIGHTS))?, |w| Probe::new(w, &card.config))
         .with_context(|| format!("{}", dir.join(WEIGHTS).display()))?;

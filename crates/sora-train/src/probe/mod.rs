@@ -11,8 +11,10 @@ pub(crate) mod clips;
 pub(crate) mod file;
 pub(crate) mod network;
 pub(crate) mod questions;
+#[cfg(test)]
+mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
 use anyhow::Context;
@@ -155,12 +157,19 @@ fn losses(probe: &Probe, batch: &Batch) -> [Tensor; 3] {
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let check = |what: &str, value: u64| {
-        anyhow::ensure!(value > 0 && value.is_multiple_of(SHARD), "{what} is {value}, it must be a multiple of {SHARD}");
+        anyhow::ensure!(
+            value > 0 && value.is_multiple_of(SHARD),
+            "{what} is {value}, it must be a multiple of {SHARD}"
+        );
         Ok(())
     };
     check("clips", args.clips)?;
     check("held-out", args.held_out)?;
-    anyhow::ensure!(args.batch >= RECONSTRUCTED, "batch is {}, it must be at least {RECONSTRUCTED}", args.batch);
+    anyhow::ensure!(
+        args.batch >= RECONSTRUCTED,
+        "batch is {}, it must be at least {RECONSTRUCTED}",
+        args.batch
+    );
     let channels: [i64; 2] = args.channels.as_slice().try_into().context("channels are two numbers")?;
     anyhow::ensure!(
         channels.iter().all(|c| *c > 0 && c % 8 == 0),
@@ -176,10 +185,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let dir = run.file("clips");
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let source = |purpose, name| Source { domain: args.domain, seed: args.seed, purpose, name, small: name == "clips" };
+    let source = |purpose, name| Source {
+        domain: args.domain,
+        seed: args.seed,
+        purpose,
+        name,
+        small: name != "held-out",
+    };
     let vae = || if args.no_vae { Ok(None) } else { file::open_vae(&args.vae).map(Some) };
     let held_out = source(Purpose::Evaluation, "held-out").shards(dir.clone(), args.held_out / SHARD, vae()?);
-    let held_out = Clips::concatenate(&held_out.iter().collect::<anyhow::Result<Vec<_>>>()?);
+    let mut held_out = Pool { receiver: held_out, shards: Vec::new() };
     let shards = args.clips / SHARD;
     let receiver = source(Purpose::Probe, "clips").shards(dir, shards, vae()?);
     let mut pool = Pool { receiver, shards: Vec::new() };
@@ -203,9 +218,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
-            let last = step + 1 == args.steps;
+            held_out.grow_to(args.held_out / SHARD)?;
+            let clips = Clips::concatenate(&held_out.shards);
             let average = adam.average.copy();
-            let report = || report(&parameters, &average, &held_out, &config, (args, step + 1), last);
+            let report = || report(&parameters, &average, &clips, &config, (args, step + 1));
             bar.suspend(report)?;
         }
     }
@@ -220,7 +236,6 @@ fn report(
     held_out: &Clips,
     config: &ProbeConfig,
     (args, step): (&Args, u64),
-    last: bool,
 ) -> anyhow::Result<()> {
     let (mut copy, probe) = Parameters::build(Device::Cpu, 0, |w| Probe::new(w, config))?;
     tch::no_grad(|| copy.flat.copy_(values));
@@ -228,7 +243,7 @@ fn report(
     let (renders, reconstructions) = (accuracy(false), accuracy(true));
     eprintln!("step {step}: unseen renders: {}", renders.line());
     eprintln!("step {step}: through the VAE: {}", reconstructions.line());
-    if last {
+    if step == args.steps {
         for line in renders.confusions(12) {
             eprintln!("  {line}");
         }
@@ -243,9 +258,5 @@ fn report(
         renders: named(&renders.tallies),
         reconstructions: named(&reconstructions.tallies),
     };
-    file::write(dir_of(args), parameters, values, &card)
-}
-
-fn dir_of(args: &Args) -> &Path {
-    &args.run
+    file::write(&args.run, parameters, values, &card)
 }

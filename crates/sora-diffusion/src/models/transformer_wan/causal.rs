@@ -93,7 +93,9 @@ impl WanTransformer3DModel {
         cache: &mut KvCache,
     ) {
         let mut fresh = Vec::with_capacity(self.blocks.len());
-        self.causal(hidden_states, timestep, context, cache, |_, key, value| fresh.push((key, value)));
+        // Its velocity is of no use: only the keys and values are kept.
+        let _ =
+            self.causal(hidden_states, timestep, context, cache, |_, key, value| fresh.push((key, value)));
         for (layer, (key, value)) in cache.layers.iter_mut().zip(fresh) {
             let (key, value) = match layer {
                 None => (key, value),

@@ -1,0 +1,3 @@
+//! Measurements behind the figures of `scripts/study`.
+
+pub(crate) mod framing;

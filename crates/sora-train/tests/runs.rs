@@ -1,0 +1,138 @@
+//! Runs of the trainer as a person would start, kill and continue them.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A VAE run that takes a moment per step.
+fn vae(run: &Path, steps: u32, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    command.env("OMP_WAIT_POLICY", "PASSIVE").args(["vae", "--batch", "1", "--crop", "32", "--frames", "5"]);
+    command.args(["--held-out", "1", "--steps", &steps.to_string(), "--run"]).arg(run).args(more);
+    if !more.contains(&"--every") {
+        command.args(["--every", "1"]);
+    }
+    command
+}
+
+fn run(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).output().expect("the trainer starts")
+}
+
+fn succeeds(command: Command) {
+    let output = run(command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a failing run says.
+fn fails(command: Command) -> String {
+    let output = run(command);
+    assert_eq!(output.status.code(), Some(1), "it ends with an error, and not by a panic or a signal");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let run = dir.path().join("run");
+    (dir, run)
+}
+
+/// Loss of every step, the last line of a step where it was taken twice.
+fn losses(run: &Path) -> Vec<String> {
+    let text = fs::read_to_string(run.join("loss.csv")).expect("loss.csv");
+    let mut losses: Vec<String> = Vec::new();
+    for line in text.lines().skip(1) {
+        let (step, rest) = line.split_once(',').expect("a step and its figures");
+        let step: usize = step.parse().expect("a number");
+        losses.truncate(step - 1);
+        losses.push(rest.to_owned());
+    }
+    losses
+}
+
+#[test]
+fn a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been() {
+    let (_a, whole) = folder();
+    let (_b, killed) = folder();
+    const STEPS: u32 = 4;
+    succeeds(vae(&whole, STEPS, &[]));
+
+    let mut child = vae(&killed, STEPS, &[]).stderr(Stdio::null()).spawn().expect("the trainer starts");
+    let began = Instant::now();
+    let lines = || fs::read_to_string(killed.join("loss.csv")).map_or(0, |text| text.lines().count());
+    while lines() < 3 && began.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SIGKILL: nothing can be tidied up.
+    child.kill().expect("it is ours");
+    child.wait().expect("it was started");
+    succeeds(vae(&killed, STEPS, &[]));
+    assert_eq!(losses(&whole).len(), STEPS as usize);
+    assert_eq!(losses(&killed), losses(&whole));
+    // The command that made it is on record, as often as it was given.
+    let commands = fs::read_to_string(killed.join("command.txt")).expect("command.txt");
+    assert_eq!(commands.lines().filter(|line| line.contains("vae --batch 1")).count(), 2);
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_good_checkpoint() {
+    let (_dir, run_dir) = folder();
+    succeeds(vae(&run_dir, 1, &[]));
+    let checkpoint = run_dir.join("checkpoint.safetensors");
+    let before = fs::read(&checkpoint).expect("a checkpoint");
+    symlink("/dev/full", run_dir.join("checkpoint.safetensors.part")).expect("a link");
+    let said = fails(vae(&run_dir, 2, &[]));
+    assert!(said.contains("checkpoint.safetensors") && said.contains("No space left"), "{said}");
+    assert!(fs::read(&checkpoint).expect("still there") == before, "the last good checkpoint is as it was");
+    succeeds(vae(&run_dir, 2, &[]));
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint() {
+    let (_dir, run_dir) = folder();
+    succeeds(vae(&run_dir, 1, &[]));
+    let before = fs::read(run_dir.join("checkpoint.safetensors")).expect("a checkpoint");
+    let said = fails(vae(&run_dir, 60, &["--learning-rate", "1e30", "--every", "1000"]));
+    assert!(said.contains("the gradient of step") && said.contains("NaN"), "{said}");
+    assert!(fs::read(run_dir.join("checkpoint.safetensors")).expect("there") == before);
+}
+
+#[test]
+fn a_run_of_another_size_is_not_continued() {
+    let (_dir, run_dir) = folder();
+    succeeds(vae(&run_dir, 1, &[]));
+    let said = fails(vae(&run_dir, 2, &["--preset", "full"]));
+    assert!(said.contains("describes another network"), "{said}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let inside = file.path().join("run");
+    let said = fails(vae(&inside, 1, &[]));
+    assert!(said.contains("run folder") && said.contains(inside.to_str().expect("UTF-8")), "{said}");
+}
+
+#[test]
+fn cuda_where_there_is_none_is_an_error() {
+    let (_dir, run_dir) = folder();
+    let said = fails(vae(&run_dir, 1, &["--device", "cuda:99"]));
+    assert!(said.to_lowercase().contains("cuda"), "{said}");
+}
+
+#[test]
+fn latents_of_nothing_are_named() {
+    let (_dir, empty) = folder();
+    fs::create_dir(&empty).expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    command.arg("latents").arg("--vae").arg(&empty).arg("--run").arg(empty.join("latents"));
+    let said = fails(command);
+    assert!(said.contains("config.json") && said.contains("the folder of a run"), "{said}");
+}
