@@ -5,12 +5,14 @@
 mod checkpoint;
 mod data;
 mod distil;
+mod evaluate;
 mod export;
 mod figure;
 mod latents;
 mod optimizer;
 mod parameters;
 mod presets;
+mod probe;
 mod progress;
 mod run;
 mod seeds;
@@ -49,6 +51,10 @@ enum Command {
     Framing(study::framing::Args),
     /// Draw a figure from tables.
     Plot(study::plot::Args),
+    /// Train a network that reads what a clip shows.
+    Probe(probe::Args),
+    /// Measure a model.
+    Evaluate(evaluate::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -61,5 +67,7 @@ fn main() -> anyhow::Result<()> {
         Command::Export(args) => export::run(&args),
         Command::Framing(args) => study::framing::run(&args),
         Command::Plot(args) => study::plot::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
     }
 }

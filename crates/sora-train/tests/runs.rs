@@ -171,6 +171,7 @@ fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
     export.current_dir(dir).args(["export", "--out", "model", "--width", "64", "--height", "64"]);
     export.args(["--frames", "5"]).args(options);
     succeeds(export);
-    let scheduler = fs::read_to_string(dir.join("model/scheduler/scheduler_config.json")).expect("a schedule");
+    let scheduler =
+        fs::read_to_string(dir.join("model/scheduler/scheduler_config.json")).expect("a schedule");
     assert!(scheduler.contains("\"solver_order\": 1"), "{scheduler}");
 }

@@ -1,0 +1,120 @@
+//! A model directory that makes clips and streams, at its own defaults.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sora_diffusion::device::{DeviceChoice, DtypeChoice};
+use sora_diffusion::models::transformer_wan::CacheLimits;
+use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, StreamRequest, TextToVideoPipeline};
+use sora_model::defaults::NativeSettings;
+use sora_world::Size;
+use tch::Tensor;
+
+use crate::video::to_tensor;
+
+/// What a stream remembers, in latent frames.
+pub(crate) const MEMORY: CacheLimits = CacheLimits { sink: 1, frames: 6 };
+
+/// A loaded model.
+pub(crate) struct Generator {
+    pipeline: TextToVideoPipeline,
+    /// Size, length, steps and guidance of what it makes.
+    pub(crate) native: NativeSettings,
+    /// Time spent in making clips, and how many.
+    pub(crate) spent: std::cell::Cell<(Duration, u32)>,
+}
+
+impl Generator {
+    /// Loads a diffusers directory on the CPU.
+    ///
+    /// # Errors
+    /// Those of [`TextToVideoPipeline::load`].
+    pub(crate) fn open(dir: &Path, steps: Option<u32>) -> anyhow::Result<Self> {
+        let options =
+            LoadOptions { device: DeviceChoice::Cpu, dtype: DtypeChoice::Auto, transformer_file: None };
+        let pipeline = TextToVideoPipeline::load(dir, &options, &mut |_| ControlFlow::Continue(()))?;
+        let mut native = pipeline.dir().native().clone();
+        native.num_inference_steps = steps.unwrap_or(native.num_inference_steps);
+        Ok(Self { pipeline, native, spent: std::cell::Cell::default() })
+    }
+
+    /// Picture size.
+    pub(crate) fn size(&self) -> Size {
+        Size { width: self.native.width, height: self.native.height }
+    }
+
+    /// Frames per second.
+    pub(crate) fn frame_rate(&self) -> f64 {
+        let (numerator, denominator) = self.native.frame_rate;
+        f64::from(numerator) / f64::from(denominator)
+    }
+
+    /// A clip of the model's length, `[3, T, H, W]` in −1…1.
+    pub(crate) fn clip(&self, prompt: &str, seed: u64) -> anyhow::Result<Tensor> {
+        let native = &self.native;
+        let request = GenerationRequest {
+            prompt: prompt.to_owned(),
+            negative_prompt: String::new(),
+            width: native.width.into(),
+            height: native.height.into(),
+            num_frames: native.num_frames.into(),
+            num_inference_steps: native.num_inference_steps.into(),
+            guidance_scale: native.guidance_scale,
+            seed,
+            scheduler: None,
+        };
+        let begun = Instant::now();
+        let mut frames = Vec::new();
+        self.pipeline.generate(&request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
+            frames.extend_from_slice(batch.data);
+            ControlFlow::Continue(())
+        })?;
+        let (spent, count) = self.spent.get();
+        self.spent.set((spent + begun.elapsed(), count + 1));
+        let (t, h, w) = (native.num_frames.into(), native.height.into(), native.width.into());
+        Ok(to_tensor(&frames, t, h, w).squeeze_dim(0))
+    }
+
+    /// A stream of at least `num_frames` frames, handed over in windows of `window` frames `[3, T, H, W]` in
+    /// −1…1 without overlap; a rest shorter than a window is dropped.
+    pub(crate) fn stream(
+        &self,
+        prompt: &str,
+        seed: u64,
+        (num_frames, window): (usize, usize),
+        on_window: &mut dyn FnMut(usize, Tensor) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let native = &self.native;
+        let factor = self.pipeline.dir().vae().temporal_scale_factor() as usize;
+        let request = StreamRequest {
+            prompt: prompt.to_owned(),
+            width: native.width.into(),
+            height: native.height.into(),
+            num_inference_steps: native.num_inference_steps.into(),
+            seed,
+            latent_frames: 1 + num_frames.saturating_sub(1).div_ceil(factor) as u64,
+            memory: MEMORY,
+        };
+        let (h, w) = (i64::from(native.height), i64::from(native.width));
+        let bytes = window * (h * w * 3) as usize;
+        let (mut frames, mut at, mut failed) = (Vec::new(), 0, None);
+        let result = self.pipeline.stream(&request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
+            frames.extend_from_slice(batch.data);
+            while frames.len() >= bytes {
+                let rest = frames.split_off(bytes);
+                let video = to_tensor(&frames, window as i64, h, w).squeeze_dim(0);
+                if let Err(error) = on_window(at, video) {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
+                (frames, at) = (rest, at + window);
+            }
+            ControlFlow::Continue(())
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(result?),
+        }
+    }
+}

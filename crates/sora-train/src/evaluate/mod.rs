@@ -1,0 +1,154 @@
+//! What a trained model is worth, in figures: through the inference engine's own pipeline, read by a probe that is
+//! measured on renders beside every figure.
+
+mod diversity;
+mod drift;
+mod following;
+mod generator;
+mod marks;
+mod measures;
+mod orbit;
+mod permanence;
+mod reader;
+mod report;
+mod vae;
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use sora_world::Domain;
+
+use self::generator::Generator;
+use self::reader::Reader;
+use self::report::Report;
+use crate::data::DomainChoice;
+use crate::run::Run;
+
+/// Something to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Measure {
+    /// Prompt-following, Fréchet distance, flicker, time: one set of clips.
+    Following,
+    /// PSNR and SSIM of the VAE.
+    Vae,
+    /// Clips of one prompt with several seeds.
+    Diversity,
+    /// Streams of some minutes.
+    Drift,
+    /// Claim (d), 3D consistency: the ground under a circling camera.
+    Orbit,
+    /// Claim (e), object permanence: what passes behind something.
+    Permanence,
+    /// Claim (f), interaction: marks that stay.
+    Marks,
+}
+
+/// Options of `sora-train evaluate`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Diffusers directory of the model.
+    #[arg(long, default_value = "models/sora-tiny")]
+    model: PathBuf,
+    /// Folder with probe.safetensors and probe.json.
+    #[arg(long, default_value = "crates/sora-train/probe")]
+    probe: PathBuf,
+    /// Folder for report.md, report.json, tables, figures and sheets.
+    #[arg(long, default_value = "runs/evaluate")]
+    out: PathBuf,
+    /// What to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
+        Measure::Following, Measure::Vae, Measure::Diversity, Measure::Drift, Measure::Orbit, Measure::Permanence,
+        Measure::Marks,
+    ])]
+    measures: Vec<Measure>,
+    /// Clips for prompt-following and the Fréchet distance; at least 3.
+    #[arg(long, default_value_t = 120)]
+    clips: u64,
+    /// Clips for each of the claims; at least 1.
+    #[arg(long, default_value_t = 24)]
+    claim_clips: u64,
+    /// Streams of each length.
+    #[arg(long, default_value_t = 4)]
+    streams: u64,
+    /// Lengths of the streams, minutes.
+    #[arg(long, value_delimiter = ',', default_values_t = [1.0, 5.0])]
+    minutes: Vec<f64>,
+    /// Scenes to ask for.
+    #[arg(long, value_enum, default_value = "core")]
+    domain: DomainChoice,
+    /// Denoising steps, instead of the model's own number.
+    #[arg(long)]
+    steps: Option<u32>,
+    /// Folder of PNG photographs for the VAE; without it, procedural textures.
+    #[arg(long)]
+    photos: Option<PathBuf>,
+    /// Seed of scenes and noise.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads of one operation.
+    #[arg(long, default_value_t = 1)]
+    threads: i32,
+}
+
+/// What every measure needs.
+struct Bench<'a> {
+    args: &'a Args,
+    domain: Domain,
+    reader: Reader,
+    generator: Generator,
+}
+
+/// Measures and writes, measure by measure: what is done stays when a later one fails.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    ensure!(args.clips >= 3, "clips is {}, it must be at least 3", args.clips);
+    ensure!(args.claim_clips >= 1, "claim-clips is {}, it must be at least 1", args.claim_clips);
+    ensure!(args.streams >= 1, "streams is {}, it must be at least 1", args.streams);
+    for minutes in &args.minutes {
+        ensure!(
+            *minutes > 0.0 && *minutes <= 60.0,
+            "minutes is {minutes}, it must be above 0 and at most 60"
+        );
+    }
+    let mut report = Report::create(&args.out, "Evaluation")?;
+    Run::create(&args.out)?;
+    tch::set_num_threads(args.threads);
+    let bench = Bench {
+        args,
+        domain: args.domain.domain(),
+        reader: Reader::open(&args.probe)?,
+        generator: Generator::open(&args.model, args.steps)?,
+    };
+    let native = &bench.generator.native;
+    let card = &bench.reader.card;
+    report.say(
+        "",
+        &format!(
+            "Model `{}`: clips of {} frames at {}×{}, {} steps, guidance {}. Scenes of the {:?} domain, seed {}. Probe of the \
+             {} domain, {} steps of training. `command.txt` has the command.",
+            args.model.display(),
+            native.num_frames,
+            native.width,
+            native.height,
+            native.num_inference_steps,
+            native.guidance_scale,
+            args.domain,
+            args.seed,
+            card.domain,
+            card.steps
+        ),
+    );
+    for measure in &args.measures {
+        match measure {
+            Measure::Following => following::run(&bench, &mut report)?,
+            Measure::Vae => vae::run(&bench, &mut report)?,
+            Measure::Diversity => diversity::run(&bench, &mut report)?,
+            Measure::Drift => drift::run(&bench, &mut report)?,
+            Measure::Orbit => orbit::run(&bench, &mut report)?,
+            Measure::Permanence => permanence::run(&bench, &mut report)?,
+            Measure::Marks => marks::run(&bench, &mut report)?,
+        }
+        report.save()?;
+        eprintln!("{measure:?}: done, see {}", report.file("report.md").display());
+    }
+    Ok(())
+}

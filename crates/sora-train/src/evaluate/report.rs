@@ -1,0 +1,120 @@
+//! What an evaluation leaves behind: tables as CSV, all figures as JSON, everything to read as Markdown.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+
+use crate::checkpoint::write_whole;
+
+/// A report that grows, measure by measure.
+pub(crate) struct Report {
+    dir: PathBuf,
+    text: String,
+    figures: Map<String, Value>,
+}
+
+impl Report {
+    /// A new report in `dir`.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or written to.
+    pub(crate) fn create(dir: &Path, title: &str) -> anyhow::Result<Self> {
+        anyhow::ensure!(!dir.as_os_str().is_empty(), "out is empty, it must name a folder");
+        fs::create_dir_all(dir).with_context(|| format!("out folder {}", dir.display()))?;
+        let report = Self { dir: dir.into(), text: format!("# {title}\n"), figures: Map::new() };
+        report.save().with_context(|| format!("out folder {} is not writable", dir.display()))?;
+        Ok(report)
+    }
+
+    /// A file of the report.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Adds a paragraph, and a heading before it where one is given.
+    pub(crate) fn say(&mut self, heading: &str, text: &str) {
+        if !heading.is_empty() {
+            self.text += &format!("\n## {heading}\n");
+        }
+        self.text += &format!("\n{text}\n");
+    }
+
+    /// Adds a figure to `report.json`.
+    pub(crate) fn figure(&mut self, name: &str, value: impl Into<Value>) {
+        self.figures.insert(name.to_owned(), value.into());
+    }
+
+    /// Adds a table to the text, and writes it as `name.csv`.
+    pub(crate) fn table(&mut self, name: &str, header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+        let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+        self.text += "\n";
+        self.text += &line(header.to_vec());
+        self.text += &line(vec!["---"; header.len()]);
+        for row in rows {
+            self.text += &line(row.iter().map(String::as_str).collect());
+        }
+        self.csv(name, header, rows)
+    }
+
+    /// Writes `name.csv`.
+    pub(crate) fn csv(&self, name: &str, header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+        let quoted = |cell: &str| {
+            if cell.contains([',', '"', '\n']) {
+                format!("\"{}\"", cell.replace('"', "\"\""))
+            } else {
+                cell.to_owned()
+            }
+        };
+        let mut csv = header.join(",") + "\n";
+        for row in rows {
+            csv += &(row.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\n");
+        }
+        write_whole(&self.file(&format!("{name}.csv")), |p| Ok(fs::write(p, csv)?))
+    }
+
+    /// Writes `report.md` and `report.json` as far as they are.
+    pub(crate) fn save(&self) -> anyhow::Result<()> {
+        write_whole(&self.file("report.md"), |p| Ok(fs::write(p, &self.text)?))?;
+        let json = serde_json::to_string_pretty(&self.figures)? + "\n";
+        write_whole(&self.file("report.json"), |p| Ok(fs::write(p, json)?))
+    }
+}
+
+/// "93.5 %", or a dash for what nothing was asked about.
+pub(crate) fn percent(share: f64) -> String {
+    if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "–".into() }
+}
+
+/// The mean, not a number of nothing.
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_cannot_be_written_are_refused_and_named() {
+        assert!(Report::create(Path::new(""), "t").is_err_and(|e| e.to_string().contains("empty")));
+        let error = Report::create(Path::new("/proc/nowhere"), "t").err().expect("an error");
+        assert!(error.to_string().contains("/proc/nowhere"), "{error}");
+    }
+
+    #[test]
+    fn commas_in_captions_stay_in_their_cell() {
+        let dir = std::env::temp_dir().join(format!("sora-report-{}", std::process::id()));
+        let mut report = Report::create(&dir, "Test").expect("a report");
+        let rows = [vec!["a tree, neon".to_owned(), "1".to_owned()]];
+        report.table("rows", &["caption", "n"], &rows).expect("a table");
+        report.figure("n", 1);
+        report.save().expect("saved");
+        let read = |name: &str| fs::read_to_string(dir.join(name)).expect("a file");
+        assert_eq!(read("rows.csv"), "caption,n\n\"a tree, neon\",1\n");
+        assert!(read("report.md").contains("| a tree, neon | 1 |"));
+        assert!(read("report.json").contains("\"n\": 1"));
+        fs::remove_dir_all(dir).expect("removed");
+    }
+}

@@ -1,0 +1,262 @@
+//! A network that reads clips: trained on renders whose attributes are known, it says what a generated clip
+//! shows.
+//!
+//! What it reads later is softer and noisier than a render, so renders are blurred, tinted and made noisy, and
+//! one scene in eight is also learned as a VAE gives it back. A run depends on its options alone: which clips a
+//! step sees does not depend on how fast they are rendered.
+
+pub(crate) mod accuracy;
+mod augment;
+pub(crate) mod clips;
+pub(crate) mod file;
+pub(crate) mod network;
+pub(crate) mod questions;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+
+use anyhow::Context;
+use tch::{Device, Kind, Tensor};
+
+use self::accuracy::{Tally, measure};
+use self::augment::Batch;
+use self::clips::{Clips, SHARD, Source};
+use self::network::{Probe, ProbeConfig};
+use self::questions::Question;
+use crate::data::{DomainChoice, Purpose};
+use crate::optimizer::{AdamW, learning_rate};
+use crate::parameters::Parameters;
+use crate::run::Run;
+use crate::seeds::Seeds;
+use crate::{checkpoint, presets, progress};
+
+/// Options of `sora-train probe`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run folder; a checkpoint in it is continued. Rendered clips are kept in its folder `clips`.
+    #[arg(long, default_value = "runs/probe")]
+    run: PathBuf,
+    /// Scenes to learn.
+    #[arg(long, value_enum, default_value = "core")]
+    domain: DomainChoice,
+    /// A VAE that some of the clips pass through: the run folder of `sora-train vae`, or the `vae` folder of a
+    /// diffusers directory.
+    #[arg(long, default_value = "models/sora-tiny/vae")]
+    vae: PathBuf,
+    /// Learn from renders alone, without a VAE.
+    #[arg(long)]
+    no_vae: bool,
+    /// Scenes to render, a multiple of 100.
+    #[arg(long, default_value_t = 3000)]
+    clips: u64,
+    /// Scenes that are only measured on, a multiple of 100.
+    #[arg(long, default_value_t = 400)]
+    held_out: u64,
+    /// Steps in all.
+    #[arg(long, default_value_t = 2000)]
+    steps: u64,
+    /// Clips per step.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    learning_rate: f64,
+    /// Channels at a quarter and an eighth of the side, multiples of 8.
+    #[arg(long, value_delimiter = ',', default_values_t = ProbeConfig::default().channels)]
+    channels: Vec<i64>,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads of one operation.
+    #[arg(long, default_value_t = 1)]
+    threads: i32,
+    /// Steps between checkpoints.
+    #[arg(long, default_value_t = 250)]
+    every: u64,
+}
+
+/// Share of a batch that went through the VAE.
+const RECONSTRUCTED: usize = 4;
+
+/// The shards that a step may draw from: few at first, all of them after two thirds of the steps.
+fn available(step: u64, steps: u64, shards: u64) -> u64 {
+    (2 + step * 3 * shards / (2 * steps).max(1)).min(shards)
+}
+
+/// Clips that grow as a run goes on.
+struct Pool {
+    receiver: Receiver<anyhow::Result<Clips>>,
+    shards: Vec<Clips>,
+}
+
+impl Pool {
+    /// Waits until there are `count` shards.
+    fn grow_to(&mut self, count: u64) -> anyhow::Result<()> {
+        while (self.shards.len() as u64) < count {
+            let shard = self.receiver.recv().context("the thread that renders clips ended")??;
+            self.shards.push(shard);
+        }
+        Ok(())
+    }
+
+    /// `count` clips of a kind, each from a shard of its own.
+    fn draw(&self, seeds: &mut Seeds, count: usize, reconstructed: bool) -> Vec<Clips> {
+        let draw = |_| {
+            let shard = &self.shards[seeds.below(self.shards.len() as u64) as usize];
+            let rows = shard.rows(reconstructed);
+            // Shards that were rendered without a VAE hold renders alone.
+            let rows = if rows.is_empty() { shard.rows(false) } else { rows };
+            shard.select(&[rows[seeds.below(rows.len() as u64) as usize]])
+        };
+        (0..count).map(draw).collect()
+    }
+
+    fn batch(&self, seeds: &mut Seeds, count: usize) -> Batch {
+        let reconstructed = count / RECONSTRUCTED;
+        let mut clips = self.draw(seeds, count - reconstructed, false);
+        clips.extend(self.draw(seeds, reconstructed, true));
+        Batch::augmented(&Clips::concatenate(&clips), seeds)
+    }
+}
+
+/// Losses of a batch: clip answers, frame answers, maps.
+fn losses(probe: &Probe, batch: &Batch) -> [Tensor; 3] {
+    let reading = probe.forward(&batch.video);
+    let zero = || Tensor::zeros([], (Kind::Float, Device::Cpu));
+    let cross_entropy = |logits: &Tensor, labels: &Tensor| {
+        let weight = labels.ge(0).to_kind(Kind::Float);
+        let known = labels.clamp_min(0);
+        let log = logits.log_softmax(-1, Kind::Float).gather(-1, &known.unsqueeze(-1), false).squeeze_dim(-1);
+        -(log * &weight).sum(Kind::Float) / weight.sum(Kind::Float).clamp_min(1.0)
+    };
+    let mut answers = zero();
+    for (q, logits) in reading.answers.iter().enumerate() {
+        answers += cross_entropy(logits, &batch.labels.select(1, q as i64));
+    }
+    // A frame answers for the subject only where enough of it is seen: two cells of 256.
+    let seen = batch.maps.select(2, 0).sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float).ge(2.0);
+    let per_frame = |question: Question| {
+        let at = Question::ALL.iter().position(|q| *q == question).expect("a question") as i64;
+        let label = batch.labels.select(1, at).unsqueeze(1); // [B, 1]
+        let hidden = seen.logical_not();
+        (label.expand_as(&seen)).masked_fill(&hidden, -1)
+    };
+    let frames = cross_entropy(&reading.frame_colour, &per_frame(Question::Colour))
+        + cross_entropy(&reading.frame_subject, &per_frame(Question::Subject));
+    let maps = reading.maps.binary_cross_entropy_with_logits::<Tensor>(
+        &batch.maps,
+        None,
+        None,
+        tch::Reduction::Mean,
+    );
+    [answers, frames, maps]
+}
+
+/// Trains until `steps`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let check = |what: &str, value: u64| {
+        anyhow::ensure!(
+            value > 0 && value.is_multiple_of(SHARD),
+            "{what} is {value}, it must be a multiple of {SHARD}"
+        );
+        Ok(())
+    };
+    check("clips", args.clips)?;
+    check("held-out", args.held_out)?;
+    anyhow::ensure!(
+        args.batch >= RECONSTRUCTED,
+        "batch is {}, it must be at least {RECONSTRUCTED}",
+        args.batch
+    );
+    let channels: [i64; 2] = args.channels.as_slice().try_into().context("channels are two numbers")?;
+    anyhow::ensure!(
+        channels.iter().all(|c| *c > 0 && c % 8 == 0),
+        "channels are {channels:?}, they must be multiples of 8"
+    );
+    let run = Run::create(&args.run)?;
+    tch::set_num_threads(args.threads);
+    let config = presets::settle(&args.run, ProbeConfig { channels, ..ProbeConfig::default() })?;
+    let (mut parameters, probe) = Parameters::build(Device::Cpu, args.seed, |w| Probe::new(w, &config))?;
+    let mut adam = AdamW::new(&parameters.flat, 0.01, 0.995).with_muon(parameters.hidden_matrices());
+    let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    eprintln!("probe: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
+
+    let dir = run.file("clips");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let source = |purpose, name| Source {
+        domain: args.domain,
+        seed: args.seed,
+        purpose,
+        name,
+        small: name != "held-out",
+    };
+    let vae = || if args.no_vae { Ok(None) } else { file::open_vae(&args.vae).map(Some) };
+    let held_out = source(Purpose::Evaluation, "held-out").shards(dir.clone(), args.held_out / SHARD, vae()?);
+    let mut held_out = Pool { receiver: held_out, shards: Vec::new() };
+    let shards = args.clips / SHARD;
+    let receiver = source(Purpose::Probe, "clips").shards(dir, shards, vae()?);
+    let mut pool = Pool { receiver, shards: Vec::new() };
+
+    let bar = progress::bar(args.steps, done);
+    for step in done..args.steps {
+        pool.grow_to(available(step, args.steps, shards))?;
+        let mut seeds = Seeds::new(args.seed, step, 8);
+        let batch = pool.batch(&mut seeds, args.batch);
+        let [answers, frames, maps] = losses(&probe, &batch);
+        (&answers + &frames * 0.3 + &maps * 5.0).backward();
+        let gradient = parameters.take_gradients();
+        let rate = learning_rate(args.learning_rate, step, 50, args.steps);
+        let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        let figures = [&answers, &frames, &maps].map(|t| t.double_value(&[]));
+        run.log(
+            "step,answers,frames,maps,gradient_norm,rate",
+            &[(step + 1) as f64, figures[0], figures[1], figures[2], norm, rate],
+        )?;
+        bar.set_message(format!("answers {:.3} maps {:.4}", figures[0], figures[2]));
+        bar.inc(1);
+        if (step + 1) % args.every == 0 || step + 1 == args.steps {
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
+            held_out.grow_to(args.held_out / SHARD)?;
+            let clips = Clips::concatenate(&held_out.shards);
+            let average = adam.average.copy();
+            let report = || report(&parameters, &average, &clips, &config, (args, step + 1));
+            bar.suspend(report)?;
+        }
+    }
+    bar.finish();
+    Ok(())
+}
+
+/// Measures the averaged parameters and writes them.
+fn report(
+    parameters: &Parameters,
+    values: &Tensor,
+    held_out: &Clips,
+    config: &ProbeConfig,
+    (args, step): (&Args, u64),
+) -> anyhow::Result<()> {
+    let (mut copy, probe) = Parameters::build(Device::Cpu, 0, |w| Probe::new(w, config))?;
+    tch::no_grad(|| copy.flat.copy_(values));
+    let accuracy = |reconstructed| measure(&probe, held_out, &held_out.rows(reconstructed));
+    let (renders, reconstructions) = (accuracy(false), accuracy(true));
+    eprintln!("step {step}: unseen renders: {}", renders.line());
+    eprintln!("step {step}: through the VAE: {}", reconstructions.line());
+    if step == args.steps {
+        for line in renders.confusions(12) {
+            eprintln!("  {line}");
+        }
+    }
+    let named = |tallies: &[Tally]| {
+        Question::ALL.iter().zip(tallies).map(|(q, tally)| (q.name().to_owned(), *tally)).collect()
+    };
+    let card = file::Card {
+        config: config.clone(),
+        domain: format!("{:?}", args.domain).to_lowercase(),
+        steps: step,
+        renders: named(&renders.tallies),
+        reconstructions: named(&reconstructions.tallies),
+    };
+    file::write(&args.run, parameters, values, &card)
+}

@@ -1,0 +1,237 @@
+//! The probe: a small network that reads what a clip shows.
+//!
+//! Every frame goes through a few 2-D convolutions (colours, the same brightened so that dark styles show,
+//! what changed since the frame before, coordinates). A per-frame head draws where the subject, its companion
+//! and the marks on the ground are; features are pooled over the picture and under these maps. Dilated
+//! convolutions over time follow, then a feature vector for the clip and one linear head per question.
+
+use serde::{Deserialize, Serialize};
+use sora_diffusion::weights::Weights;
+use tch::{Kind, Tensor};
+
+use super::questions::Question;
+
+/// Side of the square that every frame is resized to, whatever its aspect.
+pub(crate) const SIDE: i64 = 64;
+/// Side of the maps.
+pub(crate) const MAP_SIDE: i64 = SIDE / 4;
+/// Maps per frame: subject, companion, marks on the ground.
+pub(crate) const MAPS: i64 = 3;
+/// Frames that are read at a time.
+pub(crate) const WINDOW: usize = 17;
+
+/// Sizes of a probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProbeConfig {
+    /// Channels at a quarter and an eighth of the side, multiples of 8.
+    pub(crate) channels: [i64; 2],
+    /// Width of what is known of a frame, a multiple of 8.
+    pub(crate) token: i64,
+    /// Length of a clip's feature vector, the space of Fréchet distances.
+    pub(crate) feature: i64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self { channels: [32, 96], token: 128, feature: 64 }
+    }
+}
+
+/// Weight and bias of a layer.
+struct Affine {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Affine {
+    fn new(weights: &Weights, shape: &[i64]) -> sora_diffusion::Result<Self> {
+        Ok(Self { weight: weights.get("weight", shape)?, bias: weights.get("bias", &shape[..1])? })
+    }
+
+    fn linear(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// Kernels of 3 keep the size; those of 4 divide it by the stride.
+    fn conv(&self, x: &Tensor, stride: i64) -> Tensor {
+        let padding = if stride == 4 { 0 } else { 1 };
+        x.conv2d(&self.weight, Some(&self.bias), [stride, stride], [padding, padding], [1, 1], 1)
+    }
+
+    /// Group norm with 8 groups.
+    fn norm(&self, x: &Tensor) -> Tensor {
+        x.group_norm(8, Some(&self.weight), Some(&self.bias), 1e-5, false)
+    }
+}
+
+/// Convolution, norm, ReLU.
+struct Stage {
+    conv: Affine,
+    norm: Affine,
+    stride: i64,
+}
+
+impl Stage {
+    fn new(w: &Weights, from: i64, to: i64, kernel: i64, stride: i64) -> sora_diffusion::Result<Self> {
+        Ok(Self {
+            conv: Affine::new(w, &[to, from, kernel, kernel])?,
+            norm: Affine::new(&w.pp("norm"), &[to])?,
+            stride,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.norm.norm(&self.conv.conv(x, self.stride)).relu()
+    }
+}
+
+/// What a probe makes of clips; B clips, T frames.
+pub(crate) struct Reading {
+    /// Logits per question in the order of [`Question::ALL`], `[B, classes]`.
+    pub(crate) answers: Vec<Tensor>,
+    /// `[B, feature]`
+    pub(crate) feature: Tensor,
+    /// Logits of the maps, `[B, T, MAPS, MAP_SIDE, MAP_SIDE]`.
+    pub(crate) maps: Tensor,
+    /// Logits of the subject's colour, frame by frame, `[B, T, classes]`.
+    pub(crate) frame_colour: Tensor,
+    /// Logits of what the subject is, frame by frame, `[B, T, classes]`.
+    pub(crate) frame_subject: Tensor,
+}
+
+/// The network.
+pub(crate) struct Probe {
+    stages: [Stage; 4],
+    map_fine: Affine,
+    map_coarse: Affine,
+    map_out: Affine,
+    frame: Affine,
+    over_time: Vec<(Affine, Affine)>,
+    feature: Affine,
+    heads: Vec<Affine>,
+    frame_heads: [Affine; 2],
+}
+
+/// Red, green, blue; brightened; changed; column and row.
+const IN_CHANNELS: i64 = 11;
+const MAP_CHANNELS: i64 = 16;
+const DILATIONS: [i64; 3] = [1, 2, 4];
+
+impl Probe {
+    /// Builds it.
+    pub(crate) fn new(w: &Weights, config: &ProbeConfig) -> sora_diffusion::Result<Self> {
+        let [c2, c3] = config.channels;
+        let token = config.token;
+        // Mean and maximum of the picture, features and colours under two maps, extent of three maps.
+        let pooled = 2 * c3 + 2 * (c2 + c3 + 3) + 5 * MAPS;
+        let time = |i: usize| -> sora_diffusion::Result<_> {
+            let w = w.pp("over_time").pp(i);
+            Ok((Affine::new(&w.pp("norm"), &[token])?, Affine::new(&w, &[token, token, 3])?))
+        };
+        let head = |name: &str, classes: i64, from: i64| {
+            Affine::new(&w.pp("proj_out").pp(name.replace(' ', "_")), &[classes, from])
+        };
+        let heads = Question::ALL.iter().map(|q| head(q.name(), q.classes(), config.feature));
+        Ok(Self {
+            stages: [
+                Stage::new(&w.pp("conv_in"), IN_CHANNELS, c2, 4, 4)?,
+                Stage::new(&w.pp("mix1"), c2, c2, 3, 1)?,
+                Stage::new(&w.pp("down"), c2, c3, 4, 2)?,
+                Stage::new(&w.pp("mix2"), c3, c3, 3, 1)?,
+            ],
+            map_fine: Affine::new(&w.pp("map_fine"), &[MAP_CHANNELS, c2, 3, 3])?,
+            map_coarse: Affine::new(&w.pp("map_coarse"), &[MAP_CHANNELS, c3, 3, 3])?,
+            map_out: Affine::new(&w.pp("proj_out.maps"), &[MAPS, MAP_CHANNELS, 3, 3])?,
+            frame: Affine::new(&w.pp("frame"), &[token, pooled])?,
+            over_time: (0..DILATIONS.len()).map(time).collect::<sora_diffusion::Result<_>>()?,
+            feature: Affine::new(&w.pp("feature"), &[config.feature, 2 * token])?,
+            heads: heads.collect::<sora_diffusion::Result<_>>()?,
+            frame_heads: [
+                head("frame_colour", Question::Colour.classes(), token)?,
+                head("frame_subject", Question::Subject.classes(), token)?,
+            ],
+        })
+    }
+
+    /// Reads clips `[B, T, 3, SIDE, SIDE]` in −1…1; any T.
+    pub(crate) fn forward(&self, clips: &Tensor) -> Reading {
+        let (b, t, _, _, _) = clips.size5().expect("B T 3 H W");
+        let x = inputs(clips);
+        let [stem, mix1, down, mix2] = &self.stages;
+        // Channels last in memory from here on: faster on a CPU.
+        let fine = stem.forward(&x).permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let fine = &fine + mix1.forward(&fine); // [B·T, c2, 16, 16]
+        let coarse = down.forward(&fine);
+        let coarse = &coarse + mix2.forward(&coarse); // [B·T, c3, 8, 8]
+
+        let lifted = self.map_coarse.conv(&coarse, 1).upsample_nearest2d([MAP_SIDE, MAP_SIDE], None, None);
+        let maps = self.map_out.conv(&(self.map_fine.conv(&fine, 1) + lifted).relu(), 1);
+        let weights = maps.sigmoid();
+
+        let colours = clips.flatten(0, 1).adaptive_avg_pool2d([MAP_SIDE, MAP_SIDE]);
+        let lifted = coarse.upsample_nearest2d([MAP_SIDE, MAP_SIDE], None, None);
+        let detail = Tensor::cat(&[&fine, &lifted, &colours], 1).flatten(2, 3); // [B·T, C, 256]
+        // The mean under each of the first two maps.
+        let under = weights.narrow(1, 0, 2).flatten(2, 3);
+        let under = &under / (under.sum_dim_intlist([2i64].as_slice(), true, Kind::Float) + 0.5);
+        let under = under.bmm(&detail.transpose(1, 2)).flatten(1, 2);
+        let whole = coarse.flatten(2, 3);
+        let pooled = [
+            whole.mean_dim([2i64].as_slice(), false, Kind::Float),
+            whole.amax([2i64].as_slice(), false),
+            under,
+            extents(&weights).flatten(1, 2),
+        ];
+        let token = self.frame.linear(&Tensor::cat(&pooled, 1)).view([b, t, -1]);
+        let frame = token.relu();
+        let frame_colour = self.frame_heads[0].linear(&frame);
+        let frame_subject = self.frame_heads[1].linear(&frame);
+
+        let mut x = token.transpose(1, 2); // [B, token, T]
+        for ((norm, conv), dilation) in self.over_time.iter().zip(DILATIONS) {
+            let inner = norm.norm(&x).relu();
+            x += inner.conv1d(&conv.weight, Some(&conv.bias), [1], [dilation], [dilation], 1);
+        }
+        let x = x.relu();
+        let mean = x.mean_dim([2i64].as_slice(), false, Kind::Float);
+        let most = x.amax([2i64].as_slice(), false);
+        let feature = self.feature.linear(&Tensor::cat(&[mean, most], 1));
+        let read = feature.relu();
+        Reading {
+            answers: self.heads.iter().map(|head| head.linear(&read)).collect(),
+            maps: maps.view([b, t, MAPS, MAP_SIDE, MAP_SIDE]),
+            feature,
+            frame_colour,
+            frame_subject,
+        }
+    }
+}
+
+/// `[B, T, 3, H, W]` → `[B·T, IN_CHANNELS, H, W]`.
+fn inputs(clips: &Tensor) -> Tensor {
+    let (b, t, _, h, w) = clips.size5().expect("B T 3 H W");
+    let bright = (clips * 0.5 + 0.5).clamp_min(0.0004).sqrt() * 2.0 - 1.0;
+    let first = clips.narrow(1, 0, 1);
+    let before = Tensor::cat(&[&first, &clips.narrow(1, 0, t - 1)], 1);
+    let change = (clips - before) * 2.0;
+    let ramp = |n: i64| Tensor::linspace(-1.0, 1.0, n, (Kind::Float, clips.device()));
+    let columns = ramp(w).view([1, 1, 1, 1, w]).expand([b, t, 1, h, w], false);
+    let rows = ramp(h).view([1, 1, 1, h, 1]).expand([b, t, 1, h, w], false);
+    Tensor::cat(&[clips.shallow_clone(), bright, change, columns, rows], 2).flatten(0, 1)
+}
+
+/// Area, centre and mean square distances from it of each map: `[N, MAPS, H, W]` → `[N, MAPS, 5]`.
+fn extents(maps: &Tensor) -> Tensor {
+    let (_, _, h, w) = maps.size4().expect("N MAPS H W");
+    let ramp = |n: i64| Tensor::linspace(-1.0, 1.0, n, (Kind::Float, maps.device()));
+    let (x, y) = (ramp(w).view([1, 1, 1, w]), ramp(h).view([1, 1, h, 1]));
+    let sum = |t: &Tensor| t.sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float);
+    let area = sum(maps);
+    let mass = &area + 0.5;
+    let (cx, cy) = (sum(&(maps * &x)) / &mass, sum(&(maps * &y)) / &mass);
+    let spread = |axis: &Tensor, centre: &Tensor| {
+        sum(&(maps * (axis - centre.unsqueeze(-1).unsqueeze(-1)).square())) / &mass
+    };
+    let (sx, sy) = (spread(&x, &cx), spread(&y, &cy));
+    Tensor::stack(&[area / 32.0, cx, cy, sx * 4.0, sy * 4.0], 2)
+}

@@ -1,0 +1,70 @@
+//! Evaluations as a person would start them.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn evaluate(out: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    command.current_dir(root()).env("OMP_WAIT_POLICY", "PASSIVE").arg("evaluate").arg("--out").arg(out);
+    command.args(more).stdin(Stdio::null()).output().expect("the trainer starts")
+}
+
+/// What a failing evaluation says.
+fn fails(out: &Path, more: &[&str]) -> String {
+    let output = evaluate(out, more);
+    assert_eq!(output.status.code(), Some(1), "it ends with an error, and not by a panic or a signal");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[test]
+fn a_small_evaluation_leaves_a_report() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().join("out");
+    // One step makes poor clips, but clips; enough to go through everything that reads and writes.
+    let more =
+        ["--measures", "following", "--clips", "3", "--steps", "1", "--probe", "crates/sora-train/probe"];
+    let output = evaluate(&out, &more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let read = |name: &str| fs::read_to_string(out.join(name)).expect(name);
+    let json: serde_json::Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    let figure = |name: &str| json[name].as_f64().unwrap_or_else(|| panic!("{name} in {json}"));
+    assert!((0.0..=1.0).contains(&figure("following mean")));
+    // One step of diffusion is far from a render; renders are near to renders.
+    assert!(figure("frechet generated") > figure("frechet renders"));
+    assert!(figure("following renders ground") > 0.6, "the probe reads renders");
+    assert_eq!(read("following-clips.csv").lines().count(), 4, "a header and three clips");
+    assert!(read("report.md").contains("| subject | 3 |"), "every caption names the subject");
+    assert!(read("command.txt").contains("--measures following"));
+    assert!(fs::metadata(out.join("following-sheet.png")).expect("a sheet").len() > 1000);
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().join("out");
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).expect("a folder");
+    let empty = empty.to_str().expect("UTF-8");
+
+    let said = fails(&out, &["--probe", empty]);
+    assert!(said.contains("probe.json") && said.contains(empty), "{said}");
+    let said = fails(&out, &["--probe", "crates/sora-train/probe", "--model", empty]);
+    assert!(said.contains("model_index.json") && said.contains(empty), "{said}");
+    let said = fails(&out, &["--clips", "2"]);
+    assert!(said.contains("clips is 2"), "{said}");
+    let said = fails(&out, &["--minutes", "0"]);
+    assert!(said.contains("minutes is 0"), "{said}");
+    let file = dir.path().join("file");
+    fs::write(&file, "").expect("a file");
+    let said = fails(&file.join("out"), &[]);
+    assert!(said.contains("out folder") && said.contains(file.to_str().expect("UTF-8")), "{said}");
+}
