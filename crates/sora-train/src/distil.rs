@@ -17,16 +17,14 @@ use sora_model::config::SchedulerConfig;
 use tch::{Kind, Tensor};
 
 use crate::checkpoint;
+use crate::clips::{Batch, CaptionChoice, Clips, encode, per_frame};
 use crate::latents::{Dataset, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::Leaves;
 use crate::presets;
 use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
-use crate::transformer::{
-    Batch, CaptionChoice, Clips, Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, encode,
-    in_parallel, per_frame,
-};
+use crate::transformer::{Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel};
 use crate::{progress, sheet};
 
 /// Options of `sora-train distil`.

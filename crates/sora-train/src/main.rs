@@ -3,6 +3,7 @@
 //! `tokenizer` → `vae` → `latents` → `transformer` → `export`; `--help` on each tells the rest.
 
 mod checkpoint;
+mod clips;
 mod data;
 mod distil;
 mod evaluate;
@@ -22,6 +23,7 @@ mod textures;
 mod tokenizer;
 mod transformer;
 mod vae;
+mod validation;
 mod video;
 
 use clap::{Parser, Subcommand};

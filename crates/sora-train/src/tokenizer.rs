@@ -3,7 +3,7 @@
 //! The real models use Unigram; on a language of some hundred words its trainer spells words as short as
 //! "red" letter by letter, while merging pairs makes every frequent word one piece.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use sora_world::{Domain, Scene};
@@ -105,4 +105,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     write_whole(&args.run.join("tokenizer_config.json"), |path| Ok(std::fs::write(path, text)?))?;
     println!("{} pieces in {}", tokenizer.get_vocab_size(true), args.run.display());
     Ok(())
+}
+
+/// Pieces in a tokenizer folder.
+pub(crate) fn vocabulary_size(dir: &Path) -> anyhow::Result<i64> {
+    let path = dir.join("tokenizer.json");
+    let tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    Ok(tokenizer.get_vocab_size(true) as i64)
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use sora_diffusion::models::transformer_wan::{TextContext, block_causal_mask};
+use sora_diffusion::models::transformer_wan::TextContext;
 use sora_diffusion::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel};
 use sora_diffusion::noise::seeded_noise;
 use sora_diffusion::tokenizer::Tokenizer;
@@ -20,12 +20,15 @@ use sora_diffusion::weights::Weights;
 use sora_model::config::{TextEncoderConfig, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
+use crate::clips::{Batch, CaptionChoice, Clips, encode};
 use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{Leaves, Parameters};
 use crate::presets::{self, TransformerPreset};
 use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
+use crate::tokenizer::vocabulary_size;
+use crate::validation::{Validation, flops_per_clip};
 use crate::{checkpoint, progress, sheet};
 
 /// Options of `sora-train transformer`.
@@ -93,17 +96,6 @@ pub(crate) struct Args {
 
 /// Positions of a prompt, padding included: what `WanPipeline` uses.
 pub(crate) const MAX_SEQUENCE_LENGTH: i64 = 512;
-
-/// Which captions a run learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum CaptionChoice {
-    /// Short ones twice as often as detailed ones.
-    Both,
-    /// Short ones alone.
-    Short,
-    /// Detailed ones alone.
-    Detailed,
-}
 
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -205,137 +197,6 @@ impl TextToLatents {
     }
 }
 
-/// What one step learns from; everything `[B, …]`, on the device.
-pub(crate) struct Batch {
-    /// Normalised latents `[B, C, F, H, W]`.
-    pub(crate) clips: Tensor,
-    /// Noise of that shape.
-    pub(crate) noise: Tensor,
-    /// `[B, F]`
-    pub(crate) sigma: Tensor,
-    /// Which frames count in the loss, `[B, F]`, 0 or 1.
-    pub(crate) weight: Tensor,
-    /// Whether attention is block-causal.
-    pub(crate) causal: bool,
-}
-
-impl Batch {
-    /// The clips with their noise.
-    pub(crate) fn noisy(&self) -> Tensor {
-        &self.clips + (&self.noise - &self.clips) * per_frame(&self.sigma)
-    }
-
-    /// The mask of the step's attention in `model`.
-    pub(crate) fn mask(&self, model: &WanTransformer3DModel) -> Option<Tensor> {
-        let (_, _, f, h, w) = self.clips.size5().expect("B C F H W");
-        let [_, p_h, p_w] = model.config().patch_size;
-        let tokens = (h / p_h) * (w / p_w);
-        self.causal.then(|| block_causal_mask(f, tokens, 1, self.clips.device()).to_kind(model.kind()))
-    }
-
-    /// Keeps the first frames.
-    pub(crate) fn truncate(&mut self, frames: i64) {
-        for (tensor, dim) in
-            [(&mut self.clips, 2), (&mut self.noise, 2), (&mut self.sigma, 1), (&mut self.weight, 1)]
-        {
-            *tensor = tensor.narrow(dim, 0, frames);
-        }
-    }
-
-    /// Clips `start` to `start + len`.
-    pub(crate) fn part(&self, start: i64, len: i64) -> Self {
-        let part = |t: &Tensor| t.narrow(0, start, len);
-        Self {
-            clips: part(&self.clips),
-            noise: part(&self.noise),
-            sigma: part(&self.sigma),
-            weight: part(&self.weight),
-            causal: self.causal,
-        }
-    }
-
-    /// Mean of squares over the frames that count.
-    pub(crate) fn mean_square(&self, difference: &Tensor) -> Tensor {
-        let per_frame = difference.square().mean_dim([1i64, 3, 4].as_slice(), false, Kind::Float); // [B, F]
-        (per_frame * &self.weight).sum(Kind::Float) / self.weight.sum(Kind::Float)
-    }
-}
-
-/// `[B, F]` → `[B, 1, F, 1, 1]`
-pub(crate) fn per_frame(values: &Tensor) -> Tensor {
-    values.unsqueeze(1).unsqueeze(-1).unsqueeze(-1)
-}
-
-/// Noise levels of a causal step: a clean beginning of random length, in one clip of three with a little noise
-/// (so that small errors of one's own making do not grow from frame to frame), then a level for every frame.
-/// Returns levels and weights, both `[B, F]`.
-pub(crate) fn forced_levels(sigma: &Tensor, seeds: &mut Seeds) -> (Tensor, Tensor) {
-    let (b, f) = sigma.size2().expect("B F");
-    let (levels, weights) = (sigma.copy(), sigma.ones_like());
-    for row in 0..b {
-        let clean = seeds.below(f as u64) as i64;
-        if clean > 0 {
-            let level = if seeds.below(3) == 0 { seeds.range(0.0, 0.2) } else { 0.0 };
-            let _ = levels.get(row).narrow(0, 0, clean).fill_(f64::from(level));
-            let _ = weights.get(row).narrow(0, 0, clean).zero_();
-        }
-    }
-    (levels, weights)
-}
-
-/// Clips that are not learned from, the same at every look: same noise, same levels, no caption left out.
-struct Validation {
-    clips: Clips,
-    captions: CaptionChoice,
-}
-
-/// Clips of every shape that the validation loss is the mean of, at most.
-const VALIDATION_CLIPS: i64 = 64;
-
-impl Validation {
-    fn open(
-        dir: &Path,
-        configs: &Configs,
-        tokenizer: &Tokenizer,
-        captions: CaptionChoice,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { clips: Clips::new(Dataset::open(dir)?, &configs.statistics, tokenizer)?, captions })
-    }
-
-    /// Mean loss over whole clips, their levels spread evenly over those of the training.
-    fn loss(&self, model: &TextToLatents, device: Device) -> f64 {
-        let _no_grad = tch::no_grad_guard();
-        let (mut sum, mut count) = (0.0, 0.0);
-        for (latents, tokens) in self.clips.latents.iter().zip(&self.clips.tokens) {
-            let n = latents.size()[0].min(VALIDATION_CLIPS);
-            let clips = self.clips.normalise(&latents.narrow(0, 0, n)).to_device(device);
-            let noise = seeded_noise(11, &clips.size()).to_device(device);
-            // Logit-normal levels at evenly spaced probabilities.
-            let normal = (Tensor::arange(n, (Kind::Float, device)) + 0.5) / n as f64;
-            let sigma = ((normal * 2.0 - 1.0).erfinv() * std::f64::consts::SQRT_2).sigmoid();
-            let sigma = sigma.unsqueeze(1).expand([n, clips.size()[2]], false);
-            let batch = Batch { weight: sigma.ones_like(), clips, noise, sigma, causal: false };
-            let choose = |[short, detailed]: &'_ [Vec<i64>; 2]| match self.captions {
-                CaptionChoice::Detailed => detailed.clone(),
-                CaptionChoice::Both | CaptionChoice::Short => short.clone(),
-            };
-            let tokens: Vec<Vec<i64>> = tokens[..n as usize].iter().map(choose).collect();
-            for at in (0..n).step_by(16) {
-                let len = (n - at).min(16);
-                let part = batch.part(at, len);
-                let tokens: Vec<&[i64]> =
-                    tokens[at as usize..(at + len) as usize].iter().map(Vec::as_slice).collect();
-                let context = model.context(&tokens, device);
-                let velocity = model.velocity(&part.noisy(), &part.sigma, &context, None);
-                let loss = part.mean_square(&(velocity - (&part.noise - &part.clips)));
-                sum += loss.double_value(&[]) * len as f64;
-                count += len as f64;
-            }
-        }
-        sum / count
-    }
-}
-
 /// A network over the shared parameters, and the gradients it collects.
 struct Replica {
     leaves: Leaves,
@@ -394,107 +255,6 @@ pub(crate) fn in_parallel<W: Send, P: Send>(
     Ok((loss, gradient.context("there is at least one replica")? / count))
 }
 
-/// The clips of a dataset, normalised and with their captions as tokens.
-pub(crate) struct Clips {
-    latents: Vec<Tensor>,
-    tokens: Vec<Vec<[Vec<i64>; 2]>>,
-    mean: Tensor,
-    std: Tensor,
-}
-
-impl Clips {
-    pub(crate) fn new(data: Dataset, statistics: &Statistics, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
-        let (mean, std) = statistics.tensors();
-        let mut tokens = Vec::new();
-        let mut latents = Vec::new();
-        for bucket in data.buckets {
-            let pairs: anyhow::Result<Vec<_>> = bucket
-                .captions
-                .iter()
-                .map(|(short, detailed)| Ok([encode(tokenizer, short)?, encode(tokenizer, detailed)?]))
-                .collect();
-            tokens.push(pairs?);
-            latents.push(bucket.latents);
-        }
-        Ok(Self { latents, tokens, mean, std })
-    }
-
-    /// Draws the clips and captions of one step; a step depends on its seeds alone.
-    pub(crate) fn draw(
-        &self,
-        seeds: &mut Seeds,
-        batch: usize,
-        causal: f64,
-        captions: CaptionChoice,
-        device: Device,
-    ) -> (Batch, Vec<&[i64]>) {
-        let total: usize = self.tokens.iter().map(Vec::len).sum();
-        // A batch is of one shape; a shape is drawn as often as its clips are many.
-        let mut at = seeds.below(total as u64) as usize;
-        let mut bucket = 0;
-        while at >= self.tokens[bucket].len() {
-            at -= self.tokens[bucket].len();
-            bucket += 1;
-        }
-        let latent_frames = self.latents[bucket].size()[2];
-        let causal = f64::from(seeds.unit()) < causal;
-        // Mostly whole clips, sometimes their beginnings: the VAE is causal, so these are clips as well.
-        let frames = match seeds.below(10) {
-            0 => 1,
-            1 | 2 => 1 + (latent_frames - 1) / 2,
-            _ => latent_frames,
-        };
-        let mut indices = Vec::new();
-        let mut tokens: Vec<&[i64]> = Vec::new();
-        for _ in 0..batch {
-            let index = seeds.below(self.tokens[bucket].len() as u64);
-            indices.push(index as i64);
-            let [short, detailed] = &self.tokens[bucket][index as usize];
-            tokens.push(match (seeds.below(10), captions) {
-                (0, _) => END_ONLY,
-                (1..=3, CaptionChoice::Both) | (_, CaptionChoice::Detailed) => detailed,
-                _ => short,
-            });
-        }
-        let clips = self.latents[bucket].index_select(0, &Tensor::from_slice(&indices)).narrow(2, 0, frames);
-        let clips = self.normalise(&clips).to_device(device);
-        tch::manual_seed(seeds.next_u64() as i64);
-        let noise = clips.randn_like();
-        let b = batch as i64;
-        let (sigma, weight) = if causal {
-            let sigma = Tensor::randn([b, frames], (Kind::Float, device)).sigmoid();
-            forced_levels(&sigma, seeds)
-        } else {
-            let sigma = Tensor::randn([b, 1], (Kind::Float, device)).sigmoid().expand([b, frames], false);
-            let ones = sigma.ones_like();
-            (sigma, ones)
-        };
-        (Batch { clips, noise, sigma, weight, causal }, tokens)
-    }
-
-    fn normalise(&self, latents: &Tensor) -> Tensor {
-        (latents.to_kind(Kind::Float) - &self.mean) / &self.std
-    }
-
-    /// Shape `[C, T, H, W]` of the first bucket's latents.
-    pub(crate) fn shape(&self) -> anyhow::Result<[i64; 4]> {
-        self.latents[0].size()[1..].try_into().context("latents are N C T H W")
-    }
-}
-
-impl Statistics {
-    /// Mean and standard deviation, `[1, C, 1, 1, 1]`.
-    pub(crate) fn tensors(&self) -> (Tensor, Tensor) {
-        let shaped = |v: &[f64]| Tensor::from_slice(v).to_kind(Kind::Float).view([1, -1, 1, 1, 1]);
-        (shaped(&self.mean), shaped(&self.std))
-    }
-}
-
-/// Tokens of a prompt.
-pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<Vec<i64>> {
-    Ok(tokenizer.encode(text, MAX_SEQUENCE_LENGTH as usize)?.ids)
-}
-
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
@@ -540,7 +300,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let vae = trained_vae(&args.vae, device)?;
     let validation = match &args.validation {
-        Some(dir) => Some(Validation::open(dir, &configs, &tokenizer, args.captions)?),
+        Some(dir) => Some(Validation::open(dir, &configs.statistics, &tokenizer, args.captions)?),
         None => None,
     };
     let flops_per_step = flops_per_clip(&parameters, &clips, &configs.transformer) * args.batch as f64;
@@ -609,19 +369,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Floating point operations of one clip, forward and backward: six for each weight of a matrix and each token
-/// (arXiv 2001.08361, section 2.1), at the mean number of tokens. Attention scores are left out; they are under a
-/// tenth at these lengths.
-fn flops_per_clip(parameters: &Parameters, clips: &Clips, config: &TransformerConfig) -> f64 {
-    let weights: i64 = parameters.hidden_matrices().iter().map(|m| m.rows * m.columns).sum();
-    let tokens = |latents: &Tensor| {
-        let (n, _, f, h, w) = latents.size5().expect("N C T H W");
-        (n * f * (h / config.patch_size[1]) * (w / config.patch_size[2]), n)
-    };
-    let (tokens, n) = clips.latents.iter().map(tokens).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    6.0 * weights as f64 * tokens as f64 / n as f64
-}
-
 /// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
 fn begin_at(parameters: &mut Parameters, init: &Path, tokenizer: &Path) -> anyhow::Result<()> {
     let open = |dir: &Path| {
@@ -663,12 +410,4 @@ pub(crate) fn decode_rows(vae: &AutoencoderKlWan, latents: &Tensor, statistics: 
             video.slice(1, None, None, 2)
         })
         .collect()
-}
-
-/// Pieces in a tokenizer folder.
-pub(crate) fn vocabulary_size(dir: &std::path::Path) -> anyhow::Result<i64> {
-    let path = dir.join("tokenizer.json");
-    let tokenizer =
-        tokenizers::Tokenizer::from_file(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-    Ok(tokenizer.get_vocab_size(true) as i64)
 }
