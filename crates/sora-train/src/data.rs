@@ -48,6 +48,8 @@ pub(crate) enum Purpose {
     Latents = 4,
     /// Training of probes.
     Probe = 6,
+    /// Captions for the prompt enhancer.
+    Enhancer = 8,
     /// Everything that is reported: no training ever draws from it.
     Evaluation = 7,
 }

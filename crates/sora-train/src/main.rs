@@ -5,6 +5,7 @@
 mod checkpoint;
 mod data;
 mod distil;
+mod enhancer;
 mod export;
 mod latents;
 mod optimizer;
@@ -41,6 +42,8 @@ enum Command {
     Transformer(transformer::Args),
     /// Teach a copy of the transformer to need few steps and no guidance.
     Distil(distil::Args),
+    /// Train the prompt enhancer on captions.
+    Enhancer(enhancer::Args),
     /// Write a diffusers directory.
     Export(export::Args),
 }
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Command::Latents(args) => latents::run(&args),
         Command::Transformer(args) => transformer::run(&args),
         Command::Distil(args) => distil::run(&args),
+        Command::Enhancer(args) => enhancer::run(&args),
         Command::Export(args) => export::run(&args),
     }
 }
