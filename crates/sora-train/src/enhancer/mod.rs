@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "runs/tokenizer")]
     tokenizer: PathBuf,
     /// Steps in all.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 600)]
     steps: u64,
     /// Pairs per step.
     #[arg(long, default_value_t = 64)]

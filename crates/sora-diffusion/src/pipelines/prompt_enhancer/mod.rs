@@ -76,7 +76,7 @@ pub enum Reason {
         expansion: String,
     },
     /// The expansion is no sentence.
-    #[error("the expansion \"{expansion}\" is not well formed")]
+    #[error("the expansion is not well formed")]
     Garbled {
         /// What is not used.
         expansion: String,
