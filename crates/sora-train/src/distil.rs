@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     fn lesson(causal: bool) -> Lesson {
-        let options = (Kind::Float, Device::Cpu);
+        let options = (Kind::Float, tch::Device::Cpu);
         let batch = Batch {
             clips: Tensor::randn([3, 2, 4, 4, 4], options),
             noise: Tensor::randn([3, 2, 4, 4, 4], options),

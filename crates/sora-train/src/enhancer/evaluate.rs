@@ -9,6 +9,7 @@ use sora_world::Domain;
 use super::pairs::{Pair, Source, Tokens};
 use crate::data::{self, Purpose};
 use crate::seeds::Seeds;
+use crate::transformer::encode;
 
 /// What is measured on one kind of prompts.
 #[derive(Debug, serde::Serialize)]
@@ -19,14 +20,17 @@ pub(crate) struct Figures {
     /// Share of the tokens of the detailed caption that are the likeliest after those before them. Much of a
     /// caption is open (size, light, pace): 1 cannot be reached.
     token_accuracy: f64,
-    /// Share of the prompts whose expansion keeps to everything they say.
+    /// Share of the prompts whose greedy expansion keeps to everything they say.
+    greedily_kept: f64,
+    /// The same when others are drawn where it does not.
     prompts_kept: f64,
-    /// Share of the facts that are stated in the expansion, all prompts together.
-    facts_kept: f64,
-    /// Kind of fact → how often the expansion did not keep to it.
+    /// Share of the facts that are stated in the greedy expansion, all prompts together, whatever it states
+    /// them of.
+    facts_stated: f64,
+    /// Kind of fact → how often the greedy expansion did not keep to it.
     lost: BTreeMap<String, usize>,
-    /// Prompts that were left alone for another reason than a lost fact.
-    left_alone: usize,
+    /// Prompts whose greedy expansion was not well formed.
+    garbled: usize,
     /// Words of prompts and of their expansions, mean.
     words: (f64, f64),
 }
@@ -82,41 +86,45 @@ fn figures(
         tokens += some;
     }
     let mut lost = BTreeMap::<String, usize>::new();
-    let (mut kept, mut left_alone, mut facts, mut facts_kept) = (0, 0, 0, 0);
+    let (mut greedily, mut drawn, mut garbled, mut facts, mut facts_stated) = (0, 0, 0, 0, 0);
     let (mut words_before, mut words_after) = (0, 0);
     for pair in pairs {
         let said = writer.lexicon().facts(&pair.prompt);
         let total = said.all().count();
         facts += total;
-        let expansion = match writer.enhance(tokenizer, &pair.prompt, Decoding::Greedy)? {
+        let ids = encode(tokenizer, &pair.prompt)?;
+        let expansion = match writer.attempt(tokenizer, &ids, &said, Decoding::Greedy)? {
             Enhancement::Expanded(expansion) => {
-                kept += 1;
+                greedily += 1;
                 expansion
             }
-            Enhancement::Unchanged(Reason::Lost { fact, expansion }) => {
+            Enhancement::Unchanged(reason) => {
+                let enhanced = writer.enhance(tokenizer, &pair.prompt, Decoding::Greedy)?;
+                drawn += usize::from(matches!(enhanced, Enhancement::Expanded(_)));
+                let Reason::Lost { fact, expansion } = reason else {
+                    garbled += 1;
+                    continue;
+                };
                 *lost.entry(fact.kind).or_default() += 1;
                 expansion
             }
-            Enhancement::Unchanged(_) => {
-                left_alone += 1;
-                continue;
-            }
         };
         let stated = writer.lexicon().facts(&expansion);
-        facts_kept += said.all().filter(|fact| stated.all().any(|other| other == *fact)).count();
+        facts_stated += said.all().filter(|fact| stated.all().any(|other| other == *fact)).count();
         words_before += pair.prompt.split_whitespace().count();
         words_after += expansion.split_whitespace().count();
     }
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-    let written = pairs.len() - left_alone;
+    let written = pairs.len() - garbled;
     Ok(Figures {
         name,
         prompts: pairs.len(),
         token_accuracy: hits as f64 / tokens.max(1) as f64,
-        prompts_kept: share(kept, pairs.len()),
-        facts_kept: share(facts_kept, facts),
+        greedily_kept: share(greedily, pairs.len()),
+        prompts_kept: share(greedily + drawn, pairs.len()),
+        facts_stated: share(facts_stated, facts),
         lost,
-        left_alone,
+        garbled,
         words: (share(words_before, written), share(words_after, written)),
     })
 }
@@ -125,16 +133,17 @@ impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}: {} prompts of {:.1} words to {:.1}; token accuracy {:.1} %, everything kept in {:.2} %, facts \
-             stated {:.2} %, left alone {}",
+            "{}: {} prompts of {:.1} words to {:.1}; token accuracy {:.1} %, facts stated {:.2} %, \
+             everything kept in {:.2} %, with further draws {:.2} %, garbled {}",
             self.name,
             self.prompts,
             self.words.0,
             self.words.1,
             100.0 * self.token_accuracy,
+            100.0 * self.facts_stated,
+            100.0 * self.greedily_kept,
             100.0 * self.prompts_kept,
-            100.0 * self.facts_kept,
-            self.left_alone
+            self.garbled
         )?;
         if self.lost.is_empty() { Ok(()) } else { write!(f, ", lost {:?}", self.lost) }
     }

@@ -40,6 +40,22 @@ pub enum Decoding {
     },
 }
 
+/// Expansions that are tried: the first as asked for, the others drawn. What the network is unsure of
+/// (which of two things is the red one) comes out right in some of them.
+const ATTEMPTS: u64 = 8;
+
+impl Decoding {
+    /// Draws of another kind, the same for the same attempt.
+    fn another(self, attempt: u64) -> Self {
+        match self {
+            Self::Greedy => Self::Sample { seed: attempt, temperature: 1.0 },
+            Self::Sample { seed, temperature } => {
+                Self::Sample { seed: seed ^ attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15), temperature }
+            }
+        }
+    }
+}
+
 /// What became of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enhancement {
@@ -145,7 +161,8 @@ impl PromptEnhancer {
         &self.dir
     }
 
-    /// Expands a prompt, or says why it is better left alone; see [`Reason`].
+    /// Expands a prompt, or says why it is better left alone; see [`Reason`]. Where the first expansion does
+    /// not keep to the prompt, seven more are drawn, always the same, and the first that does is taken.
     ///
     /// # Errors
     /// [`DiffusionError::Tokenizer`], and [`DiffusionError::Request`] for a temperature out of bounds.
@@ -216,17 +233,43 @@ impl Writer {
         if ids.len() > self.max_prompt_tokens {
             return unchanged(Reason::Long { tokens: ids.len(), limit: self.max_prompt_tokens });
         }
-        let written = self.write(&ids, decoding);
+        let first = self.attempt(tokenizer, &ids, &facts, decoding)?;
+        if matches!(first, Enhancement::Expanded(_)) {
+            return Ok(first);
+        }
+        for attempt in 1..ATTEMPTS {
+            let another = decoding.another(attempt);
+            let drawn = self.attempt(tokenizer, &ids, &facts, another)?;
+            if matches!(drawn, Enhancement::Expanded(_)) {
+                return Ok(drawn);
+            }
+        }
+        Ok(first)
+    }
+
+    /// One expansion of a prompt that can be expanded, used or not as it keeps to `facts`.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Tokenizer`].
+    pub fn attempt(
+        &self,
+        tokenizer: &Tokenizer,
+        ids: &[i64],
+        facts: &Facts,
+        decoding: Decoding,
+    ) -> Result<Enhancement> {
+        let written = self.write(ids, decoding);
         let ended = written.last() == Some(&self.start_and_end.1);
         let expansion = tokenizer.decode(&written)?;
         let said = self.lexicon.facts(&expansion);
-        if !ended || expansion.is_empty() || !said.unknown.is_empty() {
-            return unchanged(Reason::Garbled { expansion });
-        }
-        match facts.lost_in(&said) {
-            Some(fact) => unchanged(Reason::Lost { fact, expansion }),
-            None => Ok(Enhancement::Expanded(expansion)),
-        }
+        Ok(if !ended || expansion.is_empty() || !said.unknown.is_empty() {
+            Enhancement::Unchanged(Reason::Garbled { expansion })
+        } else {
+            match facts.lost_in(&said) {
+                Some(fact) => Enhancement::Unchanged(Reason::Lost { fact, expansion }),
+                None => Enhancement::Expanded(expansion),
+            }
+        })
     }
 
     /// Token ids of a prompt → those of its expansion, at most `max_new_tokens`; the end marker is the last
