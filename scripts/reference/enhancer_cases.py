@@ -1,4 +1,9 @@
-"""The prompt enhancer's network: a tiny random UMT5ForConditionalGeneration, its logits and what it writes."""
+"""The prompt enhancer's network: tiny random UMT5ForConditionalGeneration, their logits and what they write.
+
+In `prompt_enhancer/cases.json`: `input_ids` and `attention_mask` ([B,L], i64, `prompt_tokens` counts the ones
+of each row), `decoder_input_ids [B,M]` → `logits [B,M,V]`; `greedy [1,N]`: what greedy search writes for the
+first prompt alone, the start token first, at most 40 tokens after it.
+"""
 
 import shutil
 

@@ -98,7 +98,7 @@ pub(crate) fn lexicon() -> LexiconConfig {
 mod tests {
     use sora_diffusion::pipelines::prompt_enhancer::Lexicon;
     use sora_model::config::Config;
-    use sora_world::{Colour, Scene};
+    use sora_world::Scene;
 
     use super::*;
 
@@ -107,7 +107,7 @@ mod tests {
         let config = lexicon();
         config.check().expect("it is well formed");
         let lexicon = Lexicon::new(&config);
-        for seed in 0..20_000 {
+        for seed in 0..5000 {
             let scene = Scene::sample(seed, &Domain::core());
             let detailed = scene.detailed_caption();
             let said = lexicon.facts(&detailed);
@@ -144,6 +144,5 @@ mod tests {
             compared += 1;
         }
         assert!(compared > 500, "{compared}");
-        assert!(Colour::ALL.len() > 8);
     }
 }
