@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the parity fixtures in tests/fixtures with Python diffusers as the reference.
 
-Usage: make_fixtures.py [--out DIR] [--only models parts prompts pipelines]
+Usage: make_fixtures.py [--out DIR] [--only models parts prompts pipelines enhancer]
 
 The same versions (requirements.txt) give the same files to the byte on the same
 kind of CPU; another CPU may differ in the last bits of the computed outputs.
@@ -17,6 +17,7 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
+from enhancer_cases import write_enhancers  # noqa: E402
 from fixture_io import VERSIONS, save_json  # noqa: E402
 from part_cases import (  # noqa: E402
     original_cases,
@@ -29,7 +30,7 @@ from pipeline_cases import pipeline_cases  # noqa: E402
 from prompt_cases import prompt_cases  # noqa: E402
 from tiny_models import MODELS, load_model, write_model, write_original  # noqa: E402
 
-GROUPS = ["models", "parts", "prompts", "pipelines"]
+GROUPS = ["models", "parts", "prompts", "pipelines", "enhancer"]
 
 
 def main():
@@ -46,6 +47,10 @@ def main():
         for name in MODELS:
             write_model(root, name)
         write_original(root)
+    if "enhancer" in options.only:
+        write_enhancers(root)
+    if options.only == ["enhancer"]:
+        return
     pipelines = {name: load_model(root, name) for name in MODELS}
 
     if "parts" in options.only:

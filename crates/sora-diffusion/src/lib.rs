@@ -5,6 +5,7 @@
 //! size and steps give the same video.
 //!
 //! - [`pipelines::TextToVideoPipeline`]: the whole way from a prompt to frames;
+//! - [`pipelines::PromptEnhancer`]: a short prompt becomes a detailed one;
 //! - [`models`]: transformer, VAE, text encoder;
 //! - [`schedulers`]: UniPC and Euler over the flow-matching noise schedule;
 //! - [`weights`]: the strict loader; [`tokenizer`]: prompt cleaning and token ids;

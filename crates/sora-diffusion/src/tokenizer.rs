@@ -102,6 +102,19 @@ impl Tokenizer {
             .map_err(|error| DiffusionError::Tokenizer { path: self.path.clone(), reason: error.to_string() })
     }
 
+    /// The text of token ids, without the markers of padding and end.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Tokenizer`] where the tokenizer's file has a decoder that fails.
+    pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        let text = self.inner.decode(&ids, true).map_err(|error| DiffusionError::Tokenizer {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(text.trim().to_owned())
+    }
+
     /// Number of pieces, added tokens among them; all ids are below it.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)

@@ -14,7 +14,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised by every change to a type or a function below.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The one symbol that the engine exports.
 pub const ENTRY_POINT: &CStr = c"sora_engine_table";
@@ -120,6 +120,16 @@ wire_enum! {
         UniPc = 1,
         /// `FlowMatchEulerDiscreteScheduler`.
         FlowMatchEuler = 2,
+    }
+}
+
+wire_enum! {
+    /// What is done to a prompt before it is encoded.
+    PromptEnhance {
+        /// Nothing.
+        Off = 0,
+        /// The model's own prompt enhancer expands it.
+        Local = 1,
     }
 }
 
@@ -231,6 +241,8 @@ pub struct RawGeneration {
     pub seed: u64,
     /// [`Scheduler`].
     pub scheduler: u32,
+    /// [`PromptEnhance`].
+    pub prompt_enhance: u32,
 }
 
 /// How far a call has come.
@@ -273,6 +285,9 @@ pub struct RawCallbacks {
     /// Called at every bit of progress, and at least twenty times a second while waiting for
     /// another caller to load the same model; returns [`CONTINUE`] or [`CANCEL`].
     pub progress: unsafe extern "C" fn(user_data: *mut c_void, progress: *const RawProgress) -> u32,
+    /// Called once per generation, before its first step, with the prompt that is encoded: the one given,
+    /// or what the enhancer made of it.
+    pub prompt: unsafe extern "C" fn(user_data: *mut c_void, prompt: Bytes),
     /// Called with finished frames; may block as long as it likes; returns [`CONTINUE`] or
     /// [`CANCEL`].
     pub frames: unsafe extern "C" fn(user_data: *mut c_void, frames: *const RawFrames) -> u32,

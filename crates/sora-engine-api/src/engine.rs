@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 
-use crate::abi::{self, Bytes, CANCEL, CONTINUE, Device, Dtype, Level, Scheduler, Stage, Status};
+use crate::abi::{
+    self, Bytes, CANCEL, CONTINUE, Device, Dtype, Level, PromptEnhance, Scheduler, Stage, Status,
+};
 use crate::error::EngineError;
 use crate::loader::Engine;
 
@@ -60,6 +62,12 @@ pub trait Observer {
     /// There is progress, or the call asks whether it should still go on.
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
+    /// The prompt that is encoded: the one given, or what the enhancer made of it. Comes once per
+    /// generation, before its first step.
+    fn prompt(&mut self, prompt: &str) {
+        let _ = prompt;
+    }
+
     /// Frames are finished. Blocking here holds the generation back.
     fn frames(&mut self, frames: FrameBatch<'_>) -> ControlFlow<()>;
 
@@ -101,6 +109,8 @@ pub struct Generation {
     pub seed: u64,
     /// The sampler.
     pub scheduler: Scheduler,
+    /// What is done to the prompt first.
+    pub prompt_enhance: PromptEnhance,
 }
 
 impl Engine {
@@ -143,6 +153,7 @@ impl Engine {
         let callbacks = abi::RawCallbacks {
             user_data: (&raw mut context).cast(),
             progress: on_progress,
+            prompt: on_prompt,
             frames: on_frames,
             log: on_log,
         };
@@ -187,7 +198,8 @@ impl Model {
     ///
     /// # Errors
     /// [`EngineError::Request`], [`EngineError::OutOfMemory`], [`EngineError::Internal`],
-    /// [`EngineError::Cancelled`].
+    /// [`EngineError::Cancelled`]; [`EngineError::Model`] where the model's prompt enhancer is asked for and
+    /// is missing or broken.
     pub fn generate(&self, generation: &Generation, observer: &mut dyn Observer) -> Result<(), EngineError> {
         let raw = abi::RawGeneration {
             prompt: Bytes::new(generation.prompt.as_bytes()),
@@ -199,6 +211,7 @@ impl Model {
             guidance_scale: generation.guidance_scale,
             seed: generation.seed,
             scheduler: generation.scheduler as u32,
+            prompt_enhance: generation.prompt_enhance as u32,
         };
         self.engine.observed(observer, |callbacks| {
             // SAFETY: all pointers are valid for the call; texts outlive it in `generation`.
@@ -274,6 +287,18 @@ unsafe extern "C" fn on_progress(user_data: *mut c_void, raw: *const abi::RawPro
     };
     // SAFETY: `user_data` is what `observed` put there.
     unsafe { notify(user_data, |observer| observer.progress(progress)) }
+}
+
+unsafe extern "C" fn on_prompt(user_data: *mut c_void, prompt: Bytes) {
+    // SAFETY: the engine passes a valid text for the call.
+    let prompt = unsafe { prompt.to_text() };
+    // SAFETY: `user_data` is what `observed` put there.
+    unsafe {
+        notify(user_data, |observer| {
+            observer.prompt(&prompt);
+            ControlFlow::Continue(())
+        });
+    }
 }
 
 unsafe extern "C" fn on_frames(user_data: *mut c_void, raw: *const abi::RawFrames) -> u32 {

@@ -17,7 +17,7 @@ mod error;
 mod install;
 mod loader;
 
-pub use abi::{Device, Dtype, Level, Scheduler};
+pub use abi::{Device, Dtype, Level, PromptEnhance, Scheduler};
 pub use engine::{FrameBatch, Generation, Model, ModelOptions, Observer, Progress};
 pub use error::EngineError;
 pub use install::Install;

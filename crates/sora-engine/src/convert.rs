@@ -8,7 +8,8 @@ use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, Progress};
 use sora_diffusion::sora_model::config::SchedulerClass;
 use sora_engine_api::abi::{
-    Bytes, Device, Dtype, RawGeneration, RawModelOptions, RawProgress, Scheduler, Stage, Status,
+    Bytes, Device, Dtype, PromptEnhance, RawGeneration, RawModelOptions, RawProgress, Scheduler, Stage,
+    Status,
 };
 
 use crate::call::Failure;
@@ -68,6 +69,11 @@ pub(crate) unsafe fn generation_request(raw: &RawGeneration) -> Result<Generatio
         seed: raw.seed,
         scheduler,
     })
+}
+
+pub(crate) fn prompt_enhance(raw: &RawGeneration) -> Result<PromptEnhance, Failure> {
+    PromptEnhance::from_raw(raw.prompt_enhance)
+        .ok_or_else(|| unknown("prompt enhancement", raw.prompt_enhance))
 }
 
 pub(crate) fn progress(progress: Progress) -> RawProgress {

@@ -81,7 +81,8 @@ unsafe extern "C" fn model_generate(
         // SAFETY: the ABI asks for pointers that are valid for the call.
         let (generation, callbacks) = unsafe { (&*generation, *callbacks) };
         // SAFETY: the texts are valid for the call.
-        handle.generate(&unsafe { convert::generation_request(generation) }?, callbacks)
+        let request = unsafe { convert::generation_request(generation) }?;
+        handle.generate(request, convert::prompt_enhance(generation)?, callbacks)
     })
 }
 

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::thread::ThreadId;
 
+use sora_diffusion::pipelines::prompt_enhancer::{Decoding, Enhancement, Reason};
 use sora_diffusion::pipelines::{FrameBatch, GenerationRequest, TextToVideoPipeline};
-use sora_engine_api::abi::{Bytes, CONTINUE, Level, RawCallbacks, RawFrames, RawProgress, Stage};
+use sora_engine_api::abi::{
+    Bytes, CONTINUE, Level, PromptEnhance, RawCallbacks, RawFrames, RawProgress, Stage,
+};
 use tch::{Device, Kind};
 
 use crate::call::{Failure, catching};
@@ -107,7 +110,8 @@ impl Handle {
 
     pub(crate) fn generate(
         &self,
-        request: &GenerationRequest,
+        mut request: GenerationRequest,
+        enhance: PromptEnhance,
         callbacks: RawCallbacks,
     ) -> Result<(), Failure> {
         let caller = Caller::new(callbacks);
@@ -116,8 +120,31 @@ impl Handle {
         let mut on_frames = |frames: FrameBatch<'_>| computing.outside(|| caller.frames(frames));
         with_log(
             move |line| caller.log(&line),
-            || Ok(self.0.pipeline.generate(request, &mut on_progress, &mut on_frames)?),
+            || {
+                if enhance == PromptEnhance::Local {
+                    request.prompt = self.enhanced(request.prompt)?;
+                }
+                computing.outside(|| caller.prompt(&request.prompt));
+                Ok(self.0.pipeline.generate(&request, &mut on_progress, &mut on_frames)?)
+            },
         )
+    }
+}
+
+impl Handle {
+    /// The prompt expanded, or as it is with a word to the user why.
+    fn enhanced(&self, prompt: String) -> Result<String, Failure> {
+        Ok(match self.0.pipeline.enhance_prompt(&prompt, Decoding::Greedy)? {
+            Enhancement::Expanded(expansion) => {
+                tracing::info!("the prompt \"{prompt}\" was expanded to \"{expansion}\"");
+                expansion
+            }
+            Enhancement::Unchanged(Reason::Empty) => prompt,
+            Enhancement::Unchanged(reason) => {
+                tracing::warn!("prompt-enhance leaves the prompt as it is: {reason}");
+                prompt
+            }
+        })
     }
 }
 
@@ -163,6 +190,11 @@ impl Caller {
     /// Asks without news: zero of zero bytes.
     fn still_wanted(&self) -> ControlFlow<()> {
         self.progress(&RawProgress { stage: Stage::Loading as u32, done: 0, total: 0 })
+    }
+
+    fn prompt(&self, prompt: &str) {
+        // SAFETY: as for `progress`.
+        unsafe { (self.callbacks.prompt)(self.callbacks.user_data, Bytes::new(prompt.as_bytes())) };
     }
 
     fn frames(&self, frames: FrameBatch<'_>) -> ControlFlow<()> {

@@ -8,6 +8,7 @@
 //! build its tensors from headers that have been checked once, here.
 //!
 //! - [`ModelDir::open`] reads the index, the configs and the weight headers;
+//! - [`PromptEnhancerDir::open`] reads the optional prompt enhancer in the same way;
 //! - [`config`] holds one struct per upstream config file, field names as upstream;
 //! - [`weights::WeightFiles`] maps the weight files and hands out checked views;
 //! - [`keys`] translates the original Wan key names to those of diffusers;
@@ -23,7 +24,9 @@ pub mod defaults;
 mod error;
 pub mod keys;
 mod model_dir;
+mod prompt_enhancer;
 pub mod weights;
 
 pub use error::{ConfigError, ModelError};
 pub use model_dir::ModelDir;
+pub use prompt_enhancer::PromptEnhancerDir;

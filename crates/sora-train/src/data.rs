@@ -50,6 +50,8 @@ pub(crate) enum Purpose {
     Validation = 5,
     /// Training of probes.
     Probe = 6,
+    /// Captions for the prompt enhancer.
+    Enhancer = 8,
     /// Everything that is reported: no training ever draws from it.
     Evaluation = 7,
 }

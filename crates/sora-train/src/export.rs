@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Folder of the tokenizer.
     #[arg(long, default_value = "runs/tokenizer")]
     tokenizer: PathBuf,
+    /// Run folder of the prompt enhancer; without it, the model has none.
+    #[arg(long)]
+    enhancer: Option<PathBuf>,
     /// Native width, pixels.
     #[arg(long, default_value_t = 128)]
     width: u32,
@@ -128,6 +131,9 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out.join("tokenizer"))?;
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         fs::copy(args.tokenizer.join(file), out.join("tokenizer").join(file))?;
+    }
+    if let Some(run) = &args.enhancer {
+        crate::enhancer::copy(run, &args.tokenizer, out)?;
     }
     fs::create_dir_all(out.join("scheduler"))?;
     let scheduler = if args.student {

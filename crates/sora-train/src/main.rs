@@ -6,6 +6,7 @@ mod checkpoint;
 mod clips;
 mod data;
 mod distil;
+mod enhancer;
 mod evaluate;
 mod export;
 mod figure;
@@ -47,6 +48,8 @@ enum Command {
     Transformer(transformer::Args),
     /// Teach a copy of the transformer to need few steps and no guidance.
     Distil(distil::Args),
+    /// Train the prompt enhancer on captions.
+    Enhancer(enhancer::Args),
     /// Write a diffusers directory.
     Export(export::Args),
     /// Measure where in the picture models put their subjects.
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Command::Latents(args) => latents::run(&args),
         Command::Transformer(args) => transformer::run(&args),
         Command::Distil(args) => distil::run(&args),
+        Command::Enhancer(args) => enhancer::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Framing(args) => study::framing::run(&args),
         Command::Plot(args) => study::plot::run(&args),

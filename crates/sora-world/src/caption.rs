@@ -1,5 +1,7 @@
 //! What one would say about a scene.
 
+mod prompt;
+
 use crate::attributes::{Camera, Colour, Ground, Heading, Motion, Sky, Style, Subject, Texture, Weather};
 use crate::rng::Rng;
 use crate::scene::{Scene, scale_of};
@@ -132,9 +134,9 @@ impl Scene {
     }
 
     /// What the verb is about: the companion, and where the motion goes.
-    fn object(&self, long: bool) -> String {
+    fn object(&self, heading: Heading, long: bool) -> String {
         let a = &self.attributes;
-        let to = whereto(a.heading, long);
+        let to = whereto(heading, long);
         match a.companion {
             Some(other) => {
                 let thing = article(&self.noun("", Texture::Plain, other.colour, other.subject));
@@ -155,7 +157,7 @@ impl Scene {
         let noun = self.noun("", a.texture, a.colour, a.subject);
         let (finite, participle) = verb(a.subject, a.motion);
         let (at, at_short) = if self.plan.flies() { above(a.ground) } else { place(a.ground) };
-        let to = self.object(rng.unit() < 0.6);
+        let to = self.object(a.heading, rng.unit() < 0.6);
         let wording = rng.below(20);
         let (style, after, _) = drawn(a.style);
         let tail = self.tail(&mut rng);
@@ -192,14 +194,17 @@ impl Scene {
     pub fn detailed_caption(&self) -> String {
         let mut rng = Rng::stream(self.seed, "detailed caption");
         let a = &self.attributes;
-        let drawn_size = self.plan.size / scale_of(a.motion);
-        let size = if drawn_size > 1.01 { "large" } else { "small" };
-        let noun = article(&self.noun(size, a.texture, a.colour, a.subject));
-        let to = self.object(true);
+        let noun = article(&self.noun(self.size_word(), a.texture, a.colour, a.subject));
+        let to = self.object(a.heading, true);
         let first =
             format!("{noun} {}{}{to} {}{}", self.action(), self.pace(), self.land(), self.sky(&mut rng));
         let (_, _, style) = drawn(a.style);
         format!("{first}{}. {}, {}, {style}.", falling(a.weather), self.light(), filmed(a.camera))
+    }
+
+    fn size_word(&self) -> &'static str {
+        let drawn_size = self.plan.size / scale_of(self.attributes.motion);
+        if drawn_size > 1.01 { "large" } else { "small" }
     }
 
     fn action(&self) -> &'static str {

@@ -6,4 +6,4 @@ pub mod umt5;
 
 pub use autoencoder_kl_wan::AutoencoderKlWan;
 pub use transformer_wan::WanTransformer3DModel;
-pub use umt5::Umt5EncoderModel;
+pub use umt5::{Umt5EncoderModel, Umt5ForConditionalGeneration};

@@ -87,6 +87,7 @@ impl TextToVideoPipeline {
             transformer_2: second,
             vae,
             prompts: Mutex::default(),
+            enhancer: Mutex::default(),
             dir,
         })
     }

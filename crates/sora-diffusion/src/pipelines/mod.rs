@@ -3,6 +3,7 @@
 mod frames;
 mod load;
 mod prompt;
+pub mod prompt_enhancer;
 mod stream;
 mod text_to_video;
 
@@ -12,6 +13,7 @@ pub use frames::FrameBatch;
 use frames::to_rgb8;
 pub use load::LoadOptions;
 pub use prompt::PromptEmbeds;
+pub use prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
 pub use stream::StreamRequest;
 pub use text_to_video::{GenerationRequest, TextToVideoPipeline};
 

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sora_model::ModelDir;
 use sora_model::config::{SchedulerClass, SchedulerConfig};
+use sora_model::{ModelDir, PromptEnhancerDir};
 use tch::{Device, Tensor};
 
 use super::frames::{FrameBatch, to_rgb8};
+use super::prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
 use super::{OnFrames, OnProgress, Progress, PromptEmbeds};
 use crate::device::Kinds;
 use crate::error::{DiffusionError, Result};
@@ -62,6 +63,8 @@ pub struct TextToVideoPipeline {
     pub(super) vae: AutoencoderKlWan,
     pub(super) max_sequence_length: i64,
     pub(super) prompts: Mutex<VecDeque<(String, Arc<PromptEmbeds>)>>,
+    /// Loaded by the first prompt that is to be enhanced.
+    pub(super) enhancer: Mutex<Option<Arc<PromptEnhancer>>>,
 }
 
 // SAFETY: as for PromptEmbeds. After load nothing here is ever written to: no gradients, no in-place
@@ -93,6 +96,28 @@ impl TextToVideoPipeline {
     /// In which number formats.
     pub fn kinds(&self) -> Kinds {
         self.kinds
+    }
+
+    /// Expands a prompt by the model's own enhancer, or says why it is better left alone.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Model`] for a model that has no enhancer, and those of
+    /// [`PromptEnhancer::load`] and [`PromptEnhancer::enhance`].
+    pub fn enhance_prompt(&self, prompt: &str, decoding: Decoding) -> Result<Enhancement> {
+        let enhancer = {
+            let mut kept = self.enhancer.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*kept {
+                Some(enhancer) => Arc::clone(enhancer),
+                None => {
+                    let dir = PromptEnhancerDir::open(self.dir.path())?;
+                    let tokenizer = (self.dir.tokenizer_path(), self.dir.tokenizer_class());
+                    let loaded = Arc::new(PromptEnhancer::load(dir, (&tokenizer.0, tokenizer.1))?);
+                    *kept = Some(Arc::clone(&loaded));
+                    loaded
+                }
+            }
+        };
+        enhancer.enhance(prompt, decoding)
     }
 
     /// Makes a clip. Frames come as soon as the VAE has decoded them, in order, each once.

@@ -5,14 +5,18 @@
 //! the wrong type is an error naming the file and the key. Each struct has a `check` that refuses
 //! what is not implemented and sizes that no real model has, before anything is allocated.
 
+mod decoder;
 mod index;
+mod lexicon;
 mod read;
 mod scheduler;
 mod text_encoder;
 mod transformer;
 mod vae;
 
+pub use decoder::TextDecoderConfig;
 pub use index::ModelIndex;
+pub use lexicon::LexiconConfig;
 pub use read::Config;
 pub(crate) use read::read_json;
 pub use scheduler::{SchedulerClass, SchedulerConfig};

@@ -69,7 +69,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         let held_out = index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
         let scene = data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + index, domain, held_out);
         let caption = scene.caption();
-        let video = generator.clip(&caption, args.seed.wrapping_add(index))?;
+        let video = generator.clip(&bench.prompt(&scene)?, args.seed.wrapping_add(index))?;
         let render = crate::video::clip_to_tensor(&scene.render(size, frames)).squeeze_dim(0);
         let (generated, rendered) = (reader.read(&video)?, reader.read(&render)?);
         for (list, value) in
@@ -145,8 +145,8 @@ fn write_following(bench: &Bench<'_>, report: &mut Report, answered: &[Answered]
     report.say(
         "Prompt-following",
         &format!(
-            "Clips from short captions of {} scenes that no training has seen, one in three with a combination of \
-             subject, colour and ground that training left out. Asked is only what a caption names. \"Renders\" \
+            "Clips from captions of {} scenes that no training has seen, one in three with a combination of \
+             subject, colour and ground that training left out. Asked is only what the short caption names. \"Renders\" \
              is what the probe says of renders of the same scenes: what a perfect model would be given; \"probe\" \
              is its accuracy on all its held-out renders, named or not.",
             answered.len()

@@ -50,30 +50,41 @@ impl Generator {
         f64::from(numerator) / f64::from(denominator)
     }
 
-    /// A clip of the model's length, `[3, T, H, W]` in −1…1.
+    /// A clip of the model's size and length, `[3, T, H, W]` in −1…1.
     pub(crate) fn clip(&self, prompt: &str, seed: u64) -> anyhow::Result<Tensor> {
-        let native = &self.native;
+        let begun = Instant::now();
+        let frames = self.frames(prompt, seed, self.size(), self.native.num_frames)?;
+        let (spent, count) = self.spent.get();
+        self.spent.set((spent + begun.elapsed(), count + 1));
+        let (t, h, w) = (self.native.num_frames.into(), self.native.height.into(), self.native.width.into());
+        Ok(to_tensor(&frames, t, h, w).squeeze_dim(0))
+    }
+
+    /// A clip of any size and length, RGB bytes `[T, H, W, 3]`.
+    pub(crate) fn frames(
+        &self,
+        prompt: &str,
+        seed: u64,
+        size: Size,
+        num_frames: u32,
+    ) -> anyhow::Result<Vec<u8>> {
         let request = GenerationRequest {
             prompt: prompt.to_owned(),
             negative_prompt: String::new(),
-            width: native.width.into(),
-            height: native.height.into(),
-            num_frames: native.num_frames.into(),
-            num_inference_steps: native.num_inference_steps.into(),
-            guidance_scale: native.guidance_scale,
+            width: size.width.into(),
+            height: size.height.into(),
+            num_frames: num_frames.into(),
+            num_inference_steps: self.native.num_inference_steps.into(),
+            guidance_scale: self.native.guidance_scale,
             seed,
             scheduler: None,
         };
-        let begun = Instant::now();
         let mut frames = Vec::new();
         self.pipeline.generate(&request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
             frames.extend_from_slice(batch.data);
             ControlFlow::Continue(())
         })?;
-        let (spent, count) = self.spent.get();
-        self.spent.set((spent + begun.elapsed(), count + 1));
-        let (t, h, w) = (native.num_frames.into(), native.height.into(), native.width.into());
-        Ok(to_tensor(&frames, t, h, w).squeeze_dim(0))
+        Ok(frames)
     }
 
     /// A stream of at least `num_frames` frames, handed over in windows of `window` frames `[3, T, H, W]` in

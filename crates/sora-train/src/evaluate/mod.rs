@@ -4,7 +4,7 @@
 mod diversity;
 mod drift;
 mod following;
-mod generator;
+pub(crate) mod generator;
 mod marks;
 mod measures;
 mod orbit;
@@ -13,10 +13,12 @@ mod reader;
 mod report;
 mod vae;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use sora_world::Domain;
+use sora_diffusion::pipelines::prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
+use sora_model::{ModelDir, PromptEnhancerDir};
+use sora_world::{Domain, Scene};
 
 use self::generator::Generator;
 use self::reader::Reader;
@@ -41,6 +43,17 @@ enum Measure {
     Permanence,
     /// Claim (f), interaction: marks that stay.
     Marks,
+}
+
+/// How scenes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PromptChoice {
+    /// By their short captions.
+    Short,
+    /// By their detailed captions.
+    Detailed,
+    /// By their short captions as the prompt enhancer of models/sora-tiny expands them.
+    Enhanced,
 }
 
 /// Options of `sora-train evaluate`.
@@ -73,6 +86,9 @@ pub(crate) struct Args {
     /// Lengths of the streams, minutes.
     #[arg(long, value_delimiter = ',', default_values_t = [1.0, 5.0])]
     minutes: Vec<f64>,
+    /// Which captions to ask with; what is asked about is in any case what the short one names.
+    #[arg(long, value_enum, default_value = "short")]
+    captions: PromptChoice,
     /// Scenes to ask for.
     #[arg(long, value_enum, default_value = "core")]
     domain: DomainChoice,
@@ -96,6 +112,32 @@ struct Bench<'a> {
     domain: Domain,
     reader: Reader,
     generator: Generator,
+    enhancer: Option<PromptEnhancer>,
+}
+
+impl Bench<'_> {
+    /// What the model is told to show of a scene.
+    fn prompt(&self, scene: &Scene) -> anyhow::Result<String> {
+        Ok(match (self.args.captions, &self.enhancer) {
+            (PromptChoice::Detailed, _) => scene.detailed_caption(),
+            (PromptChoice::Enhanced, Some(enhancer)) => {
+                let caption = scene.caption();
+                match enhancer.enhance(&caption, Decoding::Greedy)? {
+                    Enhancement::Expanded(prompt) => prompt,
+                    Enhancement::Unchanged(_) => caption,
+                }
+            }
+            (PromptChoice::Short | PromptChoice::Enhanced, _) => scene.caption(),
+        })
+    }
+}
+
+/// The prompt enhancer that ships.
+fn shipped_enhancer() -> anyhow::Result<PromptEnhancer> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/sora-tiny");
+    let dir = ModelDir::open(&root)?;
+    let tokenizer = dir.tokenizer_path();
+    Ok(PromptEnhancer::load(PromptEnhancerDir::open(&root)?, (&tokenizer, dir.tokenizer_class()))?)
 }
 
 /// Measures and writes, measure by measure: what is done stays when a later one fails.
@@ -117,13 +159,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         domain: args.domain.domain(),
         reader: Reader::open(&args.probe)?,
         generator: Generator::open(&args.model, args.steps)?,
+        enhancer: if args.captions == PromptChoice::Enhanced { Some(shipped_enhancer()?) } else { None },
     };
     let native = &bench.generator.native;
     let card = &bench.reader.card;
     report.say(
         "",
         &format!(
-            "Model `{}`: clips of {} frames at {}×{}, {} steps, guidance {}. Scenes of the {:?} domain, seed {}. Probe of the \
+            "Model `{}`: clips of {} frames at {}×{}, {} steps, guidance {}. {:?} captions of \
+             scenes of the {:?} domain, seed {}. Probe of the \
              {} domain, {} steps of training. `command.txt` has the command.",
             args.model.display(),
             native.num_frames,
@@ -131,6 +175,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             native.height,
             native.num_inference_steps,
             native.guidance_scale,
+            args.captions,
             args.domain,
             args.seed,
             card.domain,

@@ -5,16 +5,14 @@
 //! found by its colour, so only strong colours before grounds and skies of other hues are asked for; what this
 //! way of finding it is worth is measured on renders, where the truth is known.
 
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use sora_diffusion::device::DeviceChoice;
-use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, TextToVideoPipeline};
 use sora_world::{Camera, Clip, Colour, Domain, Ground, Motion, Scene, Size, Sky, Style, Subject};
 
 use crate::checkpoint::write_whole;
 use crate::data::{NATIVE_SIZES, Purpose, scene_of_split};
+use crate::evaluate::generator::Generator;
 use crate::progress;
 use crate::run::Run;
 
@@ -213,13 +211,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mean = found.iter().sum::<f64>() / found.len().max(1) as f64;
     eprintln!("on renders, the colour finds the subject with a mean intersection over union of {mean:.3}");
     for (name, dir) in &args.models {
-        let pipeline = load(dir)?;
+        let generator = Generator::open(dir, None).with_context(|| format!("model {}", dir.display()))?;
         for size in NATIVE_SIZES {
             let bar = progress::bar(args.clips, 0);
             let mut tally = Tally::default();
             for index in 0..args.clips {
                 let scene = scene(args.seed, index);
-                let frames = generate(&pipeline, &scene.caption(), size, args.seed + index)?;
+                let frames = generator.frames(&scene.caption(), args.seed + index, size, FRAMES as u32)?;
                 measure(&mut tally, &frames, size, scene.attributes().colour);
                 bar.inc(1);
             }
@@ -231,34 +229,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     write_whole(&path, |p| Ok(std::fs::write(p, &table)?))?;
     print!("{table}");
     Ok(())
-}
-
-fn load(dir: &Path) -> anyhow::Result<TextToVideoPipeline> {
-    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
-    TextToVideoPipeline::load(dir, &options, &mut |_| ControlFlow::Continue(()))
-        .with_context(|| format!("model {}", dir.display()))
-}
-
-/// RGB bytes `[T, H, W, 3]` of a clip at the model's own settings.
-fn generate(pipeline: &TextToVideoPipeline, prompt: &str, size: Size, seed: u64) -> anyhow::Result<Vec<u8>> {
-    let native = pipeline.dir().native();
-    let request = GenerationRequest {
-        prompt: prompt.to_owned(),
-        negative_prompt: String::new(),
-        width: size.width.into(),
-        height: size.height.into(),
-        num_frames: FRAMES as i64,
-        num_inference_steps: native.num_inference_steps.into(),
-        guidance_scale: native.guidance_scale,
-        seed,
-        scheduler: None,
-    };
-    let mut frames = Vec::new();
-    pipeline.generate(&request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
-        frames.extend_from_slice(batch.data);
-        ControlFlow::Continue(())
-    })?;
-    Ok(frames)
 }
 
 #[cfg(test)]

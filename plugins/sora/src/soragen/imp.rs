@@ -10,7 +10,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
-use sora_engine_api::Generation;
+use sora_engine_api::{Generation, PromptEnhance};
 
 use super::job::{End, Frame, Next};
 use super::model::ModelInfo;
@@ -75,6 +75,8 @@ struct Run {
     /// Index of the next frame.
     frame: u64,
     clock: LiveClock,
+    /// Tags that wait for what the enhancer makes of the prompt.
+    tags_due: Option<Generation>,
 }
 
 impl SoraGen {
@@ -154,6 +156,7 @@ impl SoraGen {
         let (width, height) = (output.info.width(), output.info.height());
         let generation = Generation {
             prompt: plan.prompt,
+            prompt_enhance: plan.prompt_enhance,
             negative_prompt: plan.negative_prompt,
             width,
             height,
@@ -253,6 +256,7 @@ impl ObjectImpl for SoraGen {
         let stats = || self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match pspec.name() {
             "stats" => stats().to_structure().to_value(),
+            "prompt-used" => stats().prompt_used.unwrap_or_default().to_value(),
             "seed-used" => {
                 let seed = self.state().run.as_ref().map(|run| run.plan.seed);
                 let seed = seed.or_else(|| stats().generation.map(|generation| generation.seed));
@@ -373,12 +377,23 @@ impl BaseSrcImpl for SoraGen {
         let model = self.model_and(|model, _| model.clone());
         let model = model.ok_or_else(|| refuse("soragen was not brought to READY".into()))?;
         let plan = self.settings().plan(&model.rules, &model.native).map_err(refuse)?;
+        if plan.prompt_enhance == PromptEnhance::Local {
+            model.check_enhancer()?;
+        }
         if let Some(text) = &plan.rounded {
             gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
         }
         self.update_stats(|stats| *stats = Stats::default());
         let clip = self.start_clip(model);
-        let run = Run { plan, output: None, clip, size: None, frame: 0, clock: LiveClock::default() };
+        let run = Run {
+            plan,
+            output: None,
+            clip,
+            size: None,
+            frame: 0,
+            clock: LiveClock::default(),
+            tags_due: None,
+        };
         self.state().run = Some(run);
         Ok(())
     }
@@ -511,14 +526,23 @@ impl SoraGen {
 }
 
 impl SoraGen {
+    fn send_tags(&self, generation: &Generation, enhanced: Option<&str>) {
+        let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
+        let tags = tags::of_clip(&name, generation, enhanced);
+        self.parent_send_event(gst::event::Tag::new(tags));
+    }
+
     fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
         let (clip, requested) = self.running_clip()?;
         if let Some(generation) = requested {
             // The base class pushes it behind the segment, before the first buffer. Not by way of
             // gst_element_send_event: that takes the lock of the state change which may be waiting
             // for this thread.
-            let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
-            self.parent_send_event(gst::event::Tag::new(tags::of_clip(&name, &generation)));
+            if generation.prompt_enhance == PromptEnhance::Off {
+                self.send_tags(&generation, None);
+            } else if let Some(run) = &mut self.state().run {
+                run.tags_due = Some(generation);
+            }
         }
         let frame = match clip.job.next() {
             Next::Frame(frame) => frame,
@@ -526,6 +550,11 @@ impl SoraGen {
             Next::End(End::Failed) => return Err(gst::FlowError::Error),
             Next::Flushing | Next::Cancelled => return Err(gst::FlowError::Flushing),
         };
+        let due = self.state().run.as_mut().and_then(|run| run.tags_due.take());
+        if let Some(generation) = due {
+            let used = self.stats.lock().unwrap_or_else(PoisonError::into_inner).prompt_used.clone();
+            self.send_tags(&generation, used.as_deref());
+        }
         let output = self.state().run.as_ref().and_then(|run| run.output.clone());
         Ok((frame, output.ok_or(gst::FlowError::NotNegotiated)?))
     }

@@ -114,6 +114,19 @@ impl Reporter {
         }
     }
 
+    /// What the enhancer made of the prompt, or left of it: an ELEMENT message and a change of property.
+    pub(super) fn prompt(&self, given: &str, used: &str) {
+        let Some(element) = self.element() else { return };
+        let structure = gst::Structure::builder("soragen-prompt")
+            .field("prompt", given)
+            .field("prompt-used", used)
+            .field("enhanced", given != used)
+            .build();
+        // No bus, nobody to tell.
+        let _ = element.post_message(gst::message::Element::builder(structure).src(&element).build());
+        element.notify("prompt-used");
+    }
+
     /// People should know.
     pub(super) fn warn(&self, text: &str) {
         if let Some(element) = self.element() {

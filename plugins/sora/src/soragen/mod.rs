@@ -12,6 +12,11 @@
 //! own unless downstream asks for others; asking for a frame rate changes how fast the frames are
 //! shown, not which frames there are. A frame rate of 0/1 is stamped at the model's own rate.
 //!
+//! With `prompt-enhance=local` a small language model of the model directory first makes a short prompt a
+//! detailed caption, which keeps all that the prompt says: property `prompt-used`, an ELEMENT message
+//! `soragen-prompt`, and the tag `description`. A prompt that it cannot expand is used as it is, with a
+//! WARNING that says why.
+//!
 //! After the last frame the element sends EOS. A flush throws the clip away and makes the same clip
 //! again from its first frame. Seeking is not possible.
 
@@ -72,10 +77,24 @@ pub enum Scheduler {
     FlowMatchEuler,
 }
 
+/// What is done to a prompt before the model sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraPromptEnhance")]
+pub enum PromptEnhance {
+    /// Nothing.
+    #[default]
+    #[enum_value(name = "The prompt is used as it is", nick = "off")]
+    Off,
+    /// The model directory's own `prompt_enhancer` expands it.
+    #[enum_value(name = "The model's own prompt enhancer adds what the prompt leaves open", nick = "local")]
+    Local,
+}
+
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     // In the documentation the enums belong to this plugin, not to the program that made them first.
     Dtype::static_type();
     Scheduler::static_type();
+    PromptEnhance::static_type();
     // Rank none: nothing that picks sources by itself should start a diffusion model.
     gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
 }

@@ -4,8 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use sora_engine_api::{Device, Engine, Install, ModelOptions, cuda_driver_present};
-use sora_model::ModelDir;
 use sora_model::defaults::{NativeSettings, SizeRules};
+use sora_model::{ModelDir, PromptEnhancerDir};
 
 use super::messages;
 use super::settings::Settings;
@@ -60,6 +60,22 @@ impl ModelInfo {
                 device,
                 dtype: settings.dtype(),
             },
+        })
+    }
+}
+
+impl ModelInfo {
+    /// Whether the model can enhance prompts, as far as its files tell.
+    pub(super) fn check_enhancer(&self) -> Result<(), gst::ErrorMessage> {
+        let Err(error) = PromptEnhancerDir::open(&self.options.model_path) else { return Ok(()) };
+        let text = format!("prompt-enhance is local, which this model cannot do: {error}");
+        Err(match error {
+            sora_model::ModelError::Missing { .. } => gst::error_msg!(
+                gst::ResourceError::NotFound,
+                ("{text}; set prompt-enhance=off, or model-path to a model that has one"),
+                ["looked for before loading the model"]
+            ),
+            _ => gst::error_msg!(gst::ResourceError::Read, ("{text}"), ["{error:?}"]),
         })
     }
 }

@@ -11,12 +11,13 @@ use gst::prelude::*;
 use sora_engine_api as api;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
-use super::{Dtype, Scheduler};
+use super::{Dtype, PromptEnhance, Scheduler};
 
 /// Values of the writable properties, as given.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     prompt: Text,
+    prompt_enhance: PromptEnhance,
     negative_prompt: Text,
     pub(super) model_path: Option<PathBuf>,
     pub(super) transformer_file: Option<PathBuf>,
@@ -59,6 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             prompt: Text::Utf8(String::new()),
+            prompt_enhance: PromptEnhance::default(),
             negative_prompt: Text::Utf8(String::new()),
             model_path: None,
             transformer_file: None,
@@ -78,6 +80,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
     pub(super) prompt: String,
+    pub(super) prompt_enhance: api::PromptEnhance,
     pub(super) negative_prompt: String,
     pub(super) num_frames: u32,
     pub(super) num_inference_steps: u32,
@@ -108,6 +111,10 @@ impl Settings {
         let given = |value: u32, default: u32| if value == 0 { default } else { value };
         Ok(Plan {
             prompt: self.prompt.checked("prompt")?.into(),
+            prompt_enhance: match self.prompt_enhance {
+                PromptEnhance::Off => api::PromptEnhance::Off,
+                PromptEnhance::Local => api::PromptEnhance::Local,
+            },
             negative_prompt: self.negative_prompt.checked("negative-prompt")?.into(),
             num_frames,
             num_inference_steps: given(self.num_inference_steps, native.num_inference_steps),
@@ -162,6 +169,7 @@ impl Settings {
         }
         match name {
             "prompt" => self.prompt = text(value),
+            "prompt-enhance" => self.prompt_enhance = get(value),
             "negative-prompt" => self.negative_prompt = text(value),
             "model-path" => self.model_path = path(value),
             "transformer-file" => self.transformer_file = path(value),
@@ -183,6 +191,7 @@ impl Settings {
             |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).to_value();
         Some(match name {
             "prompt" => self.prompt.shown().to_value(),
+            "prompt-enhance" => self.prompt_enhance.to_value(),
             "negative-prompt" => self.negative_prompt.shown().to_value(),
             "model-path" => shown(&self.model_path),
             "transformer-file" => shown(&self.transformer_file),
@@ -243,6 +252,11 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .nick("Prompt")
             .blurb("What the video shows; empty for whatever comes to the model's mind")
             .default_value("")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("prompt-enhance", PromptEnhance::Off)
+            .nick("Prompt enhancement")
+            .blurb("What is done to a short prompt before the model sees it; see prompt-used")
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("negative-prompt")
@@ -321,6 +335,12 @@ fn model_properties() -> Vec<glib::ParamSpec> {
 
 fn read_only_properties() -> Vec<glib::ParamSpec> {
     vec![
+        glib::ParamSpecString::builder("prompt-used")
+            .nick("Prompt used")
+            .blurb("The prompt that the model saw for the clip being made or made last, after prompt-enhance; empty = none yet")
+            .default_value("")
+            .read_only()
+            .build(),
         glib::ParamSpecInt64::builder("seed-used")
             .nick("Seed used")
             .blurb("Seed of the clip being made or made last; -1 = none yet")

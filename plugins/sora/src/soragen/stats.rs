@@ -11,6 +11,8 @@ pub(super) struct Stats {
     pub(super) device: String,
     pub(super) dtype: String,
     pub(super) generation: Option<Generation>,
+    /// The prompt that the model saw.
+    pub(super) prompt_used: Option<String>,
     /// Steps done.
     pub(super) step: u64,
     /// Frames pushed.

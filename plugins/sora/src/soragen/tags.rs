@@ -5,14 +5,18 @@ use sora_engine_api::{Generation, Scheduler};
 /// A title is shown in lists: a longer prompt is cut.
 const TITLE_CHARACTERS: usize = 256;
 
-/// Title, comment, application and encoder of a clip.
-pub(super) fn of_clip(model: &str, generation: &Generation) -> gst::TagList {
+/// Title, comment, application and encoder of a clip; where the prompt was enhanced, a description: the
+/// prompt that the model saw.
+pub(super) fn of_clip(model: &str, generation: &Generation, enhanced: Option<&str>) -> gst::TagList {
     let mut tags = gst::TagList::new();
     let list = tags.make_mut();
     let version = env!("CARGO_PKG_VERSION");
     let title = title(&generation.prompt);
     if !title.is_empty() {
         list.add::<gst::tags::Title>(&title.as_str(), gst::TagMergeMode::Replace);
+    }
+    if let Some(enhanced) = enhanced.filter(|text| !text.is_empty()) {
+        list.add::<gst::tags::Description>(&enhanced, gst::TagMergeMode::Replace);
     }
     let scheduler = match generation.scheduler {
         Scheduler::Model => "auto",

@@ -7,7 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use gst::subclass::prelude::*;
-use sora_engine_api::{Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress};
+use sora_engine_api::{
+    Engine, EngineError, FrameBatch, Generation, Level, Model, ModelOptions, Observer, Progress,
+    PromptEnhance,
+};
 
 use super::imp::CAT;
 use super::job::{End, Job};
@@ -118,7 +121,7 @@ impl Worker {
         self.reporter.start("generate", &format!("step 0 of {steps}"));
         self.update_stats(|stats| stats.generation = Some(generation.clone()));
         let began = Instant::now();
-        model.generate(&generation, &mut Watch { worker: self, began, percent: None, decoding: false })?;
+        model.generate(&generation, &mut Watch::new(self, Some(&generation), began))?;
         self.reporter.complete("decoded");
         self.update_stats(|stats| stats.generate_time = began.elapsed());
         Ok(())
@@ -142,7 +145,7 @@ impl Worker {
         if self.job.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let mut watch = Watch { worker: self, began, percent: None, decoding: false };
+        let mut watch = Watch::new(self, None, began);
         let model = Arc::new(engine.open_model(&self.model.options, &mut watch)?);
         if self.job.is_cancelled() {
             return Err(EngineError::Cancelled);
@@ -164,13 +167,19 @@ impl Worker {
 /// Turns what the engine reports into messages and frames.
 struct Watch<'a> {
     worker: &'a Worker,
+    /// What is being made; `None` while a model loads.
+    generation: Option<&'a Generation>,
     began: Instant,
     /// Last percentage of loading that was told.
     percent: Option<u64>,
     decoding: bool,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(worker: &'a Worker, generation: Option<&'a Generation>, began: Instant) -> Self {
+        Self { worker, generation, began, percent: None, decoding: false }
+    }
+
     fn go_on(&self) -> ControlFlow<()> {
         if self.worker.job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -203,6 +212,13 @@ impl Observer for Watch<'_> {
             _ => {}
         }
         self.go_on()
+    }
+
+    fn prompt(&mut self, prompt: &str) {
+        self.worker.update_stats(|stats| stats.prompt_used = Some(prompt.to_owned()));
+        if let Some(generation) = self.generation.filter(|g| g.prompt_enhance != PromptEnhance::Off) {
+            self.worker.reporter.prompt(&generation.prompt, prompt);
+        }
     }
 
     fn frames(&mut self, frames: FrameBatch<'_>) -> ControlFlow<()> {
