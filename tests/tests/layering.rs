@@ -9,6 +9,8 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("sora-model", &[]),
     ("sora-world", &[]),
+    ("sora-record", &[]),
+    ("sora-provenance", &["sora-record"]),
     ("sora-engine-api", &[]),
     ("sora-diffusion", &["sora-model"]),
     ("sora-engine", &["sora-engine-api", "sora-diffusion"]),
