@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sora-model", &[]),
     ("sora-world", &[]),
     ("sora-record", &[]),
+    ("sora-watermark", &[]),
     ("sora-provenance", &["sora-record"]),
     ("sora-engine-api", &[]),
     ("sora-diffusion", &["sora-model"]),
