@@ -9,17 +9,24 @@
 
 mod blur;
 mod carrier;
+mod chips;
 mod detect;
 mod embed;
 mod error;
+mod examine;
 mod fourier;
+mod front_end;
 mod key;
+mod ledger;
 mod mask;
 mod payload;
 mod plane;
 mod polar;
+mod search;
+mod statistic;
 mod strength;
 mod verdict;
+mod window;
 
 pub use detect::{Detector, MAX_KEYS, Options, Search};
 pub use embed::Embedder;
