@@ -23,7 +23,7 @@ pub enum Search {
     Untouched,
     /// Also one scale for both directions, and any crop.
     Scaled,
-    /// Also stretched by up to 15 %, rotated by up to 6 degrees, played at 0.45 to 2.2 times the speed.
+    /// Also stretched by up to 15 % in one direction, rotated by up to 6 degrees, played at 0.45 to 2.2 times the speed.
     #[default]
     Full,
 }

@@ -62,7 +62,7 @@ impl Embedder {
     ) -> Result<Self, WatermarkError> {
         check_size(width, height)?;
         let short = width.min(height);
-        let tiles = Carriers::new(key).tiles(payload, spectrum(short));
+        let tiles = Carriers::new(key).tiles(payload, spectrum);
         // 128 chips are short / 2 pixels; an odd size repeats after twice that.
         let period = if short % 2 == 0 { short / 2 } else { short };
         let patterns = tiles.iter().map(|tile| magnify(tile, period, short)).collect();
@@ -219,9 +219,9 @@ fn pattern_at(time: Duration) -> usize {
     (step % PATTERNS as u128) as usize
 }
 
-/// Amplitude of each frequency by its cycles per tile, for a short side of so many pixels.
-fn spectrum(_short: usize) -> impl Fn(f64) -> f32 {
-    |_radius| 1.0
+/// Amplitude of a frequency by its cycles per tile: low frequencies survive quantisers, high ones hide better.
+fn spectrum(radius: f64) -> f32 {
+    radius.powf(-0.35) as f32
 }
 
 /// A tile of chips as pixels: `period` x `period` of them, where the short side has `short`.

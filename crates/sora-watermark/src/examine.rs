@@ -263,16 +263,17 @@ impl Work<'_> {
         self.decode_candidate(refined, speed, false);
     }
 
-    /// The expected payload where it was embedded, at every time it may have been: eight offsets in two patterns.
+    /// The expected payload where it was embedded, at every time it may have been: eight offsets in the
+    /// time of two patterns.
     fn try_expected_at_all_times(&mut self, candidate: Candidate, still: bool) {
         let Some(code) = self.examiner.expected.as_deref() else { return };
         let carriers = &self.examiner.carriers;
         for step in 0..if still { 1 } else { 8 } {
             let offset = f64::from(step) / (4.0 * PATTERNS_PER_SECOND);
-            let segments = self.window.segments(offset, 1.0);
+            let segments = segments_of(&mut self.cache, self.window, offset, 1.0);
             let mut sums = Sums::default();
-            sums.add(&evidence(carriers, &segments, candidate.pose, candidate.shift));
-            for first in 0..PATTERNS {
+            sums.add(&evidence(carriers, segments, candidate.pose, candidate.shift));
+            for first in (0..PATTERNS).step_by(if still { 1 } else { 2 }) {
                 self.findings.expected_z = self.findings.expected_z.max(sums.z(carriers, first, code));
                 self.findings.expected_tried += 1;
             }
@@ -283,12 +284,7 @@ impl Work<'_> {
     fn attempt(&mut self, hypothesis: Hypothesis, firsts: &[usize]) {
         let Hypothesis { pose, shift, offset, speed } = hypothesis;
         let carriers = &self.examiner.carriers;
-        if !self.cache.iter().any(|(o, s, _)| (*o, *s) == (offset, speed)) {
-            self.cache.push((offset, speed, self.window.segments(offset, speed)));
-        }
-        let Some((_, _, segments)) = self.cache.iter().find(|(o, s, _)| (*o, *s) == (offset, speed)) else {
-            return;
-        };
+        let segments = segments_of(&mut self.cache, self.window, offset, speed);
         let evidence = evidence(carriers, segments, pose, shift);
         let mut sums = Sums::default();
         sums.add(&evidence);
@@ -390,6 +386,20 @@ impl Work<'_> {
         let counted = self.counted + self.findings.decoded;
         self.findings.found.iter().any(|found| log10_p(found.z, counted, true) <= self.sure)
     }
+}
+
+/// Segments at an offset and a speed, made once.
+fn segments_of<'a>(
+    cache: &'a mut Vec<(f64, f64, Segments)>,
+    window: &Window,
+    offset: f64,
+    speed: f64,
+) -> &'a Segments {
+    let place = cache.iter().position(|(o, s, _)| (*o, *s) == (offset, speed)).unwrap_or_else(|| {
+        cache.push((offset, speed, window.segments(offset, speed)));
+        cache.len() - 1
+    });
+    &cache[place].2
 }
 
 fn strong(candidates: &[Candidate]) -> bool {

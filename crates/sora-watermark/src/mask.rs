@@ -10,7 +10,7 @@ use crate::plane::{LumaPlane, SampleFormat};
 /// Amplitude of the mark on flat areas, in 8-bit code values RMS.
 const FLAT: f32 = 0.8;
 /// Amplitude per code value of activity.
-const PER_ACTIVITY: f32 = 0.25;
+const PER_ACTIVITY: f32 = 0.33;
 /// Largest amplitude.
 const MOST: f32 = 4.0;
 /// Radius of the erosion, in samples of the grid.
@@ -137,7 +137,11 @@ mod tests {
     fn an_edge_lends_nothing_to_the_flat_area_beside_it() {
         let edge: Vec<u8> = (0..128 * 128).map(|i| if i % 128 < 64 { 90 } else { 200 }).collect();
         let mask = amplitude_of(&edge, 128, 128);
-        assert!((0..128).filter(|x| x.abs_diff(64) > 6).all(|x| mask.row(64)[x] < 0.85), "{:?}", &mask.row(64)[50..80]);
+        assert!(
+            (0..128).filter(|x| x.abs_diff(64) > 6).all(|x| mask.row(64)[x] < 0.85),
+            "{:?}",
+            &mask.row(64)[50..80]
+        );
     }
 
     #[test]

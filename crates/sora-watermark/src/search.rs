@@ -307,12 +307,11 @@ pub(crate) fn isotropic(base: f64) -> Vec<Pose> {
     (0..=count).map(pose).collect()
 }
 
-/// Poses stretched by up to 15 % in each direction.
+/// Poses stretched by up to 15 % in one direction, the other as it was: an aspect ratio changed without a crop.
 pub(crate) fn stretched(base: f64) -> Vec<Pose> {
-    let ratio = |i: i32| 1.0 + 0.006 * f64::from(i);
-    let all = (-25..=25).flat_map(|x| (-25..=25).map(move |y| (x, y)));
-    let pose = |(x, y)| Pose { pitch: (base * ratio(x), base * ratio(y)), rotation: 0.0, flipped: false };
-    all.filter(|(x, y): &(i32, i32)| (x - y).abs() > 1).map(pose).collect()
+    let pose = |pitch| Pose { pitch, rotation: 0.0, flipped: false };
+    let ratios = (-60..=60).filter(|i| *i != 0).map(|i| base * (1.0 + 0.0025 * f64::from(i)));
+    ratios.flat_map(|pitch| [pose((pitch, base)), pose((base, pitch))]).collect()
 }
 
 /// Poses rotated by up to 6 degrees, with a little scale.

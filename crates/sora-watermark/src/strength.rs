@@ -69,33 +69,47 @@ impl FromStr for Strength {
 }
 
 /// A strength, made ready for frames of one size.
+///
+/// The mask says where a frame hides the mark; this says how much of it the frame as a whole takes. A preset
+/// follows the mask between two bounds of PSNR: busy frames are held above the lower, dark and flat frames,
+/// whose mark a coarse quantiser would wipe out, are raised to the upper. Both follow from the frame alone,
+/// so the loop costs no latency.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Level {
-    /// Gain over the mask of textured frames.
+    /// Gain over the mask.
     gain: f32,
-    /// PSNR in dB that the gain brings a frame to, if fixed.
-    psnr: Option<f64>,
+    /// Lowest and highest PSNR of a frame, in dB.
+    bounds: (f64, f64),
 }
 
 impl Level {
+    /// Sides up to this, in pixels, get a stronger mark: their chips are smaller than a pixel.
+    const SMALL: usize = 192;
+    const SMALL_GAIN: f32 = 1.25;
+
     pub(crate) fn of(strength: Strength, short: usize) -> Self {
         // Larger frames have more pixels per chip to average over.
         let size = (short as f32 / 256.0).max(1.0).powf(-0.35);
-        let preset = |gain: f32| Self { gain: gain * size, psnr: None };
+        let small = if short <= Self::SMALL { Self::SMALL_GAIN } else { 1.0 };
+        let preset = |gain: f32, lowest: f64| {
+            let highest = lowest + 8.2 - 20.0 * f64::from(size).log10();
+            Self { gain: gain * size * small, bounds: (lowest, highest) }
+        };
         match strength {
-            Strength::Subtle => preset(0.7),
-            Strength::Standard => preset(1.0),
-            Strength::Robust => preset(1.5),
-            Strength::Psnr(target) => Self { gain: 1.0, psnr: Some(target.get()) },
+            Strength::Subtle => preset(0.7, 43.3),
+            Strength::Standard => preset(1.0, 40.3),
+            Strength::Robust => preset(1.45, 37.3),
+            Strength::Psnr(target) => Self { gain: 1.0, bounds: (target.get(), target.get()) },
         }
     }
 
     /// The factor for a frame whose mask this is.
     pub(crate) fn gain(self, mask: &Plane) -> f32 {
-        let Some(psnr) = self.psnr else { return self.gain };
         let power = mask.data.iter().map(|value| value * value).sum::<f32>() / mask.data.len() as f32;
-        let noise = 255.0 / 10f64.powf(psnr / 20.0);
-        (noise / f64::from(power.sqrt().max(1e-3))) as f32
+        let rms = f64::from(self.gain * power.sqrt().max(1e-3));
+        let psnr = 20.0 * (255.0 / rms).log10();
+        let wanted = psnr.clamp(self.bounds.0, self.bounds.1);
+        self.gain * 10f64.powf((psnr - wanted) / 20.0) as f32
     }
 }
 
@@ -108,6 +122,20 @@ mod tests {
         assert_eq!("robust".parse(), Ok(Strength::Robust));
         assert_eq!("45.5".parse(), Strength::psnr(45.5));
         assert_eq!(Strength::default(), Strength::Standard);
+    }
+
+    #[test]
+    fn busy_and_flat_frames_are_brought_within_the_bounds() {
+        let psnr = |strength: Strength, amplitude: f32, short: usize| {
+            let mask = Plane::new(256, 144).map(|_| amplitude);
+            20.0 * (255.0 / (amplitude * Level::of(strength, short).gain(&mask))).log10()
+        };
+        assert!((psnr(Strength::Standard, 4.0, 256) - 40.3).abs() < 0.01);
+        assert!((psnr(Strength::Standard, 0.4, 256) - 48.5).abs() < 0.01);
+        assert!((psnr(Strength::Standard, 1.2, 256) - 46.55).abs() < 0.01);
+        assert!(psnr(Strength::Standard, 0.4, 720) > 51.0);
+        let exact = Strength::psnr(44.0).expect("in range");
+        assert!((psnr(exact, 0.5, 256) - 44.0).abs() < 0.01 && (psnr(exact, 3.0, 1080) - 44.0).abs() < 0.01);
     }
 
     #[test]
