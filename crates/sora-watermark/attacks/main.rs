@@ -5,6 +5,9 @@ mod clip;
 mod ffmpeg;
 mod measure;
 mod null;
+mod random_keys;
+mod security;
+mod speed;
 mod table;
 mod worlds;
 
@@ -34,6 +37,12 @@ enum Command {
     Run(measure::Run),
     /// Unmarked clips through the whole blind detector.
     Unmarked(null::Unmarked),
+    /// The statistic of fixed videos under random keys, with a QQ plot.
+    RandomKeys(random_keys::RandomKeys),
+    /// Forging, copying and removing marks.
+    Security(security::Security),
+    /// Times of embedding and detection.
+    Speed(speed::Speed),
     /// Prints the names of the attacks with what they do.
     List,
 }
@@ -43,6 +52,9 @@ fn main() -> anyhow::Result<()> {
         Command::Worlds { out, size, seeds } => worlds::render(&out, &size, &seeds),
         Command::Run(run) => run.all(),
         Command::Unmarked(unmarked) => unmarked.run(),
+        Command::RandomKeys(keys) => keys.run(),
+        Command::Security(security) => security.run(),
+        Command::Speed(speed) => speed.run(),
         Command::List => {
             table::ATTACKS
                 .iter()

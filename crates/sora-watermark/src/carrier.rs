@@ -109,11 +109,6 @@ impl Carriers {
         Self { pilot, pilot_signs, payload, patterns }
     }
 
-    /// Real dimensions of the payload in one pattern.
-    pub(crate) fn dimensions(&self) -> usize {
-        2 * self.payload.len()
-    }
-
     /// The tile of each pattern for this payload, rows of 128 chips, RMS 1.
     ///
     /// `gain` gives the amplitude of a frequency by its radius in cycles per tile.
@@ -165,7 +160,7 @@ mod tests {
     fn the_band_has_the_designs_number_of_carriers() {
         let carriers = Carriers::new(&Key::public());
         assert_eq!(carriers.pilot.len() + carriers.payload.len(), 1190);
-        assert_eq!((carriers.pilot.len(), carriers.dimensions()), (238, 1904));
+        assert_eq!((carriers.pilot.len(), 2 * carriers.payload.len()), (238, 1904));
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod mask;
 mod payload;
 mod plane;
 mod polar;
+#[cfg(feature = "attacks")]
+pub mod probe;
 mod search;
 mod statistic;
 mod strength;

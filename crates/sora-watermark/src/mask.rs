@@ -138,7 +138,7 @@ mod tests {
         let edge: Vec<u8> = (0..128 * 128).map(|i| if i % 128 < 64 { 90 } else { 200 }).collect();
         let mask = amplitude_of(&edge, 128, 128);
         assert!(
-            (0..128).filter(|x| x.abs_diff(64) > 6).all(|x| mask.row(64)[x] < 0.85),
+            (0..128usize).filter(|x| x.abs_diff(64) > 6).all(|x| mask.row(64)[x] < 0.85),
             "{:?}",
             &mask.row(64)[50..80]
         );

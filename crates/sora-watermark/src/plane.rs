@@ -132,6 +132,11 @@ impl<'a> LumaPlane<'a> {
         self.height
     }
 
+    /// Which code values are allowed.
+    pub fn range(&self) -> LumaRange {
+        self.range
+    }
+
     /// The bytes of one row, without padding.
     pub(crate) fn row(&self, y: usize) -> &'a [u8] {
         let start = y * self.stride;

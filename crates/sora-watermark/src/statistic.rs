@@ -190,7 +190,12 @@ impl Sums {
         }
     }
 
-    fn norm(&self) -> f64 {
+    #[cfg(feature = "attacks")]
+    pub(crate) fn into_groups(self) -> Vec<(usize, Vec<f32>)> {
+        self.groups
+    }
+
+    pub(crate) fn norm(&self) -> f64 {
         let squares = self.groups.iter().map(|(_, y)| y.iter().map(|y| f64::from(y * y)).sum::<f64>());
         squares.sum::<f64>().sqrt()
     }
