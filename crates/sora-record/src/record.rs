@@ -230,7 +230,11 @@ impl GenerationRecord {
         check_range("width", self.width.map(u64::from), u64::from(limits::SIDE))?;
         check_range("height", self.height.map(u64::from), u64::from(limits::SIDE))?;
         check_range("frames", self.frames, limits::FRAMES)?;
-        check_range("num_inference_steps", self.num_inference_steps.map(u64::from), u64::from(limits::STEPS))?;
+        check_range(
+            "num_inference_steps",
+            self.num_inference_steps.map(u64::from),
+            u64::from(limits::STEPS),
+        )?;
         if let Some(rate) = self.frame_rate {
             let most = u64::from(limits::FRAMES_PER_SECOND) * u64::from(rate.denominator);
             if rate.numerator == 0 || rate.denominator == 0 || u64::from(rate.numerator) > most {
@@ -243,7 +247,11 @@ impl GenerationRecord {
             return Err(field("guidance_scale", scale.to_string(), format!("0 to {}", limits::GUIDANCE)));
         }
         if self.inputs.len() > limits::INPUTS {
-            return Err(field("inputs", self.inputs.len().to_string(), format!("at most {}", limits::INPUTS)));
+            return Err(field(
+                "inputs",
+                self.inputs.len().to_string(),
+                format!("at most {}", limits::INPUTS),
+            ));
         }
         self.inputs.iter().try_for_each(|input| check_name("inputs[].id", &input.id))
     }
@@ -349,7 +357,8 @@ mod tests {
             ("model.id", |record| record.model.as_mut().unwrap().id = "m".repeat(513)),
             ("prompt", |record| record.prompt = Some(Prompt::Text("p".repeat(16385)))),
             ("prompt.salt", |record| {
-                record.prompt = Some(Prompt::Sha256(Concealed { salt: "ab".into(), digest: Sha256([0; 32]) }));
+                record.prompt =
+                    Some(Prompt::Sha256(Concealed { salt: "ab".into(), digest: Sha256([0; 32]) }));
             }),
             ("width", |record| record.width = Some(0)),
             ("height", |record| record.height = Some(32769)),
@@ -372,7 +381,10 @@ mod tests {
 
     #[test]
     fn a_prompt_is_concealed_unless_somebody_asked() {
-        assert_eq!(GenerationRecord::new("a", "1", Mode::TextToVideo).prompt_policy, PromptPolicy::SaltedHash);
+        assert_eq!(
+            GenerationRecord::new("a", "1", Mode::TextToVideo).prompt_policy,
+            PromptPolicy::SaltedHash
+        );
         let text = r#"{"schema":1,"software":{"name":"a","version":"1"},"mode":"text-to-video"}"#;
         assert_eq!(GenerationRecord::from_json(text).unwrap().prompt_policy, PromptPolicy::SaltedHash);
     }
