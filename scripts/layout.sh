@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # How an install prefix is laid out: what stage and install share. Sourced.
 
+# What bin/ holds.
+# shellcheck disable=SC2034 # used by those who source this
+PROGRAMS=(soraverify)
+
 # plugin_libraries: the file name of each plugin of the workspace.
 plugin_libraries() {
     local dir

@@ -13,22 +13,26 @@ pub use run::{Playing, Report, play, run};
 /// Long enough for anything that is not stuck, also on a busy machine.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Starts GStreamer with the plugin inside the test program and the engine that cargo built beside
+/// Starts GStreamer with the plugins inside the test program and the engine that cargo built beside
 /// it. From then on a GLib warning or critical ends the program.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the first thing that every test does; nothing else runs that reads variables.
         unsafe {
-            std::env::set_var("SORA_ENGINE", built("libsoraengine.so"));
+            if cfg!(feature = "engine") {
+                std::env::set_var("SORA_ENGINE", built("libsoraengine.so"));
+            }
             // Cargo sets it from the workspace's config; a debugger does not.
             if std::env::var_os("LIBTORCH").is_none() {
                 std::env::set_var("LIBTORCH", root().join("third_party/libtorch"));
             }
             std::env::remove_var("GST_PLUGIN_PATH");
+            std::env::remove_var("SORA_WATERMARK_KEY");
         }
         gst::init().expect("GStreamer starts");
         gstsora::plugin_register_static().expect("the plugin registers");
+        gstsoraprovenance::plugin_register_static().expect("the plugin registers");
         let fatal = gst::glib::LogLevels::LEVEL_WARNING | gst::glib::LogLevels::LEVEL_CRITICAL;
         gst::glib::log_set_always_fatal(fatal);
     });

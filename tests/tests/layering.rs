@@ -9,15 +9,25 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("sora-model", &[]),
     ("sora-world", &[]),
+    ("sora-record", &[]),
+    ("sora-watermark", &[]),
+    ("sora-provenance", &["sora-record"]),
     ("sora-engine-api", &[]),
     ("sora-diffusion", &["sora-model"]),
     ("sora-engine", &["sora-engine-api", "sora-diffusion"]),
     ("sora-train", &["sora-diffusion", "sora-world", "sora-model"]),
+    ("sora-gst", &[]),
+    ("soraverify", &["sora-watermark", "sora-provenance", "sora-record", "sora-gst"]),
     ("gst-plugin-sora", &["sora-engine-api", "sora-model"]),
+    ("gst-plugin-soraprovenance", &["sora-watermark", "sora-provenance", "sora-record", "sora-gst"]),
 ];
 
 /// Crates that may be linked to libtorch.
 const ON_TORCH: &[&str] = &["sora-diffusion", "sora-engine", "sora-train"];
+
+/// Crates that may be on GStreamer, besides the plugins and these tests; see also
+/// `only_the_reader_of_soraverify_is_on_gstreamer`.
+const ON_GSTREAMER: &[&str] = &["sora-gst", "soraverify"];
 
 struct Package {
     normal: BTreeSet<String>,
@@ -69,7 +79,24 @@ fn only_the_engine_side_is_on_torch_and_only_plugins_on_gstreamer() {
         let torch = ["tch", "torch-sys"].iter().any(|torch| package.normal.contains(*torch));
         assert!(!torch || ON_TORCH.contains(&name.as_str()), "{name} must not be on torch");
         let gstreamer = package.normal.contains("gstreamer");
-        let may = name.starts_with("gst-plugin-") || name == "sora-tests";
+        let may = name.starts_with("gst-plugin-")
+            || name == "sora-tests"
+            || ON_GSTREAMER.contains(&name.as_str());
         assert!(!gstreamer || may, "{name} must not be on GStreamer");
     }
+}
+
+#[test]
+fn only_the_reader_of_soraverify_is_on_gstreamer() {
+    let folder = sora_tests::root().join("crates/soraverify/src");
+    let mut others = 0;
+    for file in std::fs::read_dir(folder).expect("the crate is there") {
+        let path = file.expect("the folder can be read").path();
+        let text = std::fs::read_to_string(&path).expect("sources are text");
+        let on = text.contains("gst::") || text.contains("gst_app::") || text.contains("gst_video::");
+        let reader = path.ends_with("reader.rs");
+        assert_eq!(on, reader, "{}", path.display());
+        others += usize::from(!reader);
+    }
+    assert!(others > 2, "the sources were looked at");
 }

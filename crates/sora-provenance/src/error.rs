@@ -1,0 +1,45 @@
+//! What can go wrong.
+
+/// Why something was refused or failed. Messages name the value and the bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvenanceError {
+    /// Reading or writing failed.
+    #[error("{what}: {source}")]
+    Stream {
+        /// What was being done.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A value given to this crate is outside its bounds.
+    #[error("{what} is {value}; {bound}")]
+    Value {
+        /// Which value.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// What is allowed.
+        bound: String,
+    },
+    /// The bytes are not an MP4 file of the kind that is wanted.
+    #[error("not an MP4 file that can be handled: {0}")]
+    Container(String),
+    /// A manifest does not fit into the space that was kept for it.
+    #[error("the manifest takes {needed} bytes, {reserved} were reserved; reserve more")]
+    Reserve {
+        /// What it takes, in bytes.
+        needed: usize,
+        /// What there is, in bytes.
+        reserved: usize,
+    },
+    /// Whoever makes the manifest failed.
+    #[error("{0}")]
+    Seal(String),
+}
+
+impl ProvenanceError {
+    pub(crate) fn stream(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Stream { what, source }
+    }
+}

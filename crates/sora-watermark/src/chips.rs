@@ -1,0 +1,178 @@
+//! From raster to chips: sampling at a hypothetical geometry, and folding onto the tile.
+
+use rustfft::num_complex::Complex32;
+
+use crate::blur::{Plane, gaussian};
+use crate::carrier::TILE;
+
+/// A hypothesis of how the seen raster lies to the chips, but for the shift.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pose {
+    /// Raster samples per chip, across and down.
+    pub(crate) pitch: (f64, f64),
+    /// Rotation in radians, about the raster's centre.
+    pub(crate) rotation: f64,
+    /// Whether the picture is mirrored left to right.
+    pub(crate) flipped: bool,
+}
+
+/// Images of one window with their blurred versions, ready for sampling at any pitch.
+pub(crate) struct Pyramid {
+    width: usize,
+    height: usize,
+    /// Versions for pitches from 1.3 on, each a quarter coarser; the first is not blurred.
+    levels: Vec<Vec<Complex32>>,
+}
+
+impl Pyramid {
+    const FIRST: f64 = 1.3;
+    const STEP: f64 = 1.25;
+
+    /// `deepest` is the largest pitch that will be asked for.
+    pub(crate) fn new(image: Vec<Complex32>, width: usize, height: usize, deepest: f64) -> Self {
+        let mut pyramid = Self { width, height, levels: vec![image] };
+        let mut pitch = Self::FIRST;
+        while pitch < deepest {
+            let blurred = pyramid.blurred(pitch);
+            pyramid.levels.push(blurred);
+            pitch *= Self::STEP;
+        }
+        pyramid
+    }
+
+    /// Images that will be sampled at this pose's pitch only.
+    pub(crate) fn for_pose(image: Vec<Complex32>, width: usize, height: usize, pose: Pose) -> Self {
+        let mut pyramid = Self { width, height, levels: vec![image] };
+        let number = Self::number(pose);
+        if number > 0 {
+            let blurred = pyramid.blurred(Self::FIRST * Self::STEP.powi(number as i32 - 1));
+            pyramid.levels = vec![blurred];
+        }
+        pyramid
+    }
+
+    /// The image blurred for pitches from this one to the next level's.
+    fn blurred(&self, pitch: f64) -> Vec<Complex32> {
+        let sigma = (0.35 * pitch * Self::STEP.sqrt()) as f32;
+        let part = |part: fn(&Complex32) -> f32| {
+            let data = self.levels[0].iter().map(part).collect();
+            gaussian(&Plane { width: self.width, height: self.height, data }, sigma).data
+        };
+        let (real, imaginary) = (part(|value| value.re), part(|value| value.im));
+        real.into_iter().zip(imaginary).map(|(re, im)| Complex32::new(re, im)).collect()
+    }
+
+    fn number(pose: Pose) -> usize {
+        let pitch = pose.pitch.0.max(pose.pitch.1);
+        if pitch < Self::FIRST { 0 } else { ((pitch / Self::FIRST).ln() / Self::STEP.ln()) as usize + 1 }
+    }
+
+    fn level(&self, pose: Pose) -> &[Complex32] {
+        &self.levels[Self::number(pose).min(self.levels.len() - 1)]
+    }
+
+    /// The chips of the whole raster, summed modulo the tile.
+    pub(crate) fn fold(&self, pose: Pose, tile: &mut [Complex32]) {
+        tile.fill(Complex32::default());
+        let image = self.level(pose);
+        if pose.rotation == 0.0 {
+            self.fold_upright(image, pose, tile)
+        } else {
+            self.fold_rotated(image, pose, tile)
+        }
+    }
+
+    fn fold_upright(&self, image: &[Complex32], pose: Pose, tile: &mut [Complex32]) {
+        let axis = |pitch: f64, size: usize| -> Vec<(usize, f32)> {
+            let chips = (size as f64 / pitch) as usize;
+            (0..chips)
+                .map(|i| {
+                    let at = ((i as f64 + 0.5) * pitch - 0.5).clamp(0.0, (size - 1) as f64);
+                    let first = (at as usize).min(size.saturating_sub(2));
+                    (first, (at - first as f64) as f32)
+                })
+                .collect()
+        };
+        let (columns, rows) = (axis(pose.pitch.0, self.width), axis(pose.pitch.1, self.height));
+        let mut line = vec![Complex32::default(); self.width];
+        for (j, (y, t)) in rows.iter().enumerate() {
+            let (above, below) =
+                (&image[y * self.width..][..self.width], &image[(y + 1) * self.width..][..self.width]);
+            for ((line, above), below) in line.iter_mut().zip(above).zip(below) {
+                *line = above + (below - above) * *t;
+            }
+            let out = &mut tile[j % TILE * TILE..][..TILE];
+            for run in columns.chunks(TILE) {
+                for (out, (x, t)) in out.iter_mut().zip(run) {
+                    let (left, right) = (line[*x], line[*x + 1]);
+                    *out += left + (right - left) * *t;
+                }
+            }
+        }
+    }
+
+    fn fold_rotated(&self, image: &[Complex32], pose: Pose, tile: &mut [Complex32]) {
+        let chips = |pitch: f64, size: usize| (size as f64 / pitch) as usize;
+        let (across, down) = (chips(pose.pitch.0, self.width), chips(pose.pitch.1, self.height));
+        let (sin, cos) = pose.rotation.sin_cos();
+        let centre = |size: usize| size as f64 / 2.0 - 0.5;
+        for j in 0..down {
+            let v = (j as f64 - centre(down)) * pose.pitch.1;
+            for i in 0..across {
+                let u = (i as f64 - centre(across)) * pose.pitch.0;
+                let x = centre(self.width) + cos * u - sin * v;
+                let y = centre(self.height) + sin * u + cos * v;
+                let inside =
+                    x >= 0.0 && y >= 0.0 && x < (self.width - 1) as f64 && y < (self.height - 1) as f64;
+                if !inside {
+                    continue;
+                }
+                let (s, t) = (x.fract() as f32, y.fract() as f32);
+                let at = y as usize * self.width + x as usize;
+                let above = image[at] + (image[at + 1] - image[at]) * s;
+                let below =
+                    image[at + self.width] + (image[at + self.width + 1] - image[at + self.width]) * s;
+                tile[j % TILE * TILE + i % TILE] += above + (below - above) * t;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPRIGHT: Pose = Pose { pitch: (1.0, 1.0), rotation: 0.0, flipped: false };
+
+    #[test]
+    fn at_pitch_one_folding_is_adding_modulo_the_tile() {
+        let (width, height) = (300, 200);
+        let image: Vec<Complex32> =
+            (0..width * height).map(|i| Complex32::new((i % 91) as f32, i as f32)).collect();
+        let pyramid = Pyramid::new(image.clone(), width, height, 1.0);
+        let mut tile = vec![Complex32::default(); TILE * TILE];
+        pyramid.fold(UPRIGHT, &mut tile);
+        let mut expected = vec![Complex32::default(); TILE * TILE];
+        for y in 0..height {
+            for x in 0..width {
+                expected[y % TILE * TILE + x % TILE] += image[y * width + x];
+            }
+        }
+        assert!(tile.iter().zip(&expected).all(|(a, b)| (a - b).norm() <= 1e-3 * b.norm().max(1.0)));
+    }
+
+    #[test]
+    fn a_ramp_is_sampled_at_chip_centres_upright_and_rotated() {
+        let (width, height) = (120, 90);
+        let image: Vec<Complex32> =
+            (0..width * height).map(|i| Complex32::new((i % width) as f32, 0.0)).collect();
+        let pyramid = Pyramid::new(image, width, height, 1.0);
+        let mut tile = vec![Complex32::default(); TILE * TILE];
+        pyramid.fold(Pose { pitch: (1.2, 1.2), ..UPRIGHT }, &mut tile);
+        assert!((tile[10 * TILE + 20].re - (20.5 * 1.2 - 0.5)).abs() < 1e-3);
+        pyramid.fold(Pose { rotation: 0.1, ..UPRIGHT }, &mut tile);
+        let (u, v) = (70.0 - 59.5, 50.0 - 44.5);
+        let expected = 59.5 + 0.1f32.cos() * u - 0.1f32.sin() * v;
+        assert!((tile[50 * TILE + 70].re - expected).abs() < 1e-3);
+    }
+}

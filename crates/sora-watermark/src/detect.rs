@@ -1,0 +1,247 @@
+//! The detector: frames in, verdicts out.
+
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use crate::blur::Plane;
+use crate::error::WatermarkError;
+use crate::examine::{Effort, Examiner};
+use crate::front_end::{Rasteriser, whitened};
+use crate::key::Key;
+use crate::ledger::Ledger;
+use crate::payload::Payload;
+use crate::plane::LumaPlane;
+use crate::verdict::Verdict;
+use crate::window::{WINDOW, Window};
+
+/// How far the detector looks for a mark that was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Search {
+    /// Only frames that were neither scaled relative to their content nor cropped, mirrored or not.
+    Untouched,
+    /// Also one scale for both directions, and any crop.
+    Scaled,
+    /// Also stretched by up to 15 % in one direction, rotated by up to 6 degrees, played at 0.45 to 2.2 times the speed.
+    #[default]
+    Full,
+}
+
+/// Options of a detector.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// How far to look.
+    pub search: Search,
+    /// A mark is accepted at this bound or below (log10; default -6).
+    pub accept_log10_p: f64,
+    /// An expected payload is accepted at this bound or below (log10; default -9).
+    pub accept_log10_p_expected: f64,
+    /// The detector is sure at this bound or below (log10; default -12).
+    pub sure_log10_p: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let search = Search::default();
+        Self { search, accept_log10_p: -6.0, accept_log10_p_expected: -9.0, sure_log10_p: -12.0 }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), WatermarkError> {
+        let bounds = [
+            ("accept_log10_p", self.accept_log10_p),
+            ("accept_log10_p_expected", self.accept_log10_p_expected),
+            ("sure_log10_p", self.sure_log10_p),
+        ];
+        let bad = bounds.into_iter().find(|(_, value)| !(*value < 0.0 && value.is_finite()));
+        bad.map_or(Ok(()), |(name, value)| {
+            let bound = "a negative number, the logarithm of a probability";
+            Err(WatermarkError::Option { name, value: value.to_string(), bound })
+        })
+    }
+}
+
+/// Most keys of a detector: each costs a search of its own.
+pub const MAX_KEYS: usize = 64;
+/// Frames that are whitened together.
+const BATCH: usize = 8;
+/// A rest shorter than this after a whole window is not searched by itself.
+const SHORT_REST: f64 = 1.0;
+/// The dear parts of the search run on the first so many windows, and then on one window in so many.
+const FULL_WINDOWS: u64 = 2;
+const FULL_EVERY: u64 = 8;
+
+/// Looks for marks in the frames of one clip or stream.
+///
+/// Frames are taken in windows of four seconds: a whole window is examined by the call to [`Detector::push`] that
+/// begins the next. Memory does not grow with the clip's length.
+pub struct Detector {
+    options: Options,
+    examiners: Vec<Examiner>,
+    ledger: Ledger,
+    rasteriser: Option<Rasteriser>,
+    window: Window,
+    windows: u64,
+    pending: Vec<(Plane, Duration)>,
+    frames: u64,
+    first: Option<Duration>,
+    last: Duration,
+}
+
+impl Detector {
+    /// A detector for marks under any of these keys.
+    ///
+    /// # Errors
+    /// Without a key, with more than [`MAX_KEYS`], or when a bound of the options is not a negative number.
+    pub fn new(keys: Vec<Key>, options: Options) -> Result<Self, WatermarkError> {
+        if keys.is_empty() || keys.len() > MAX_KEYS {
+            return Err(WatermarkError::Keys { found: keys.len(), max: MAX_KEYS });
+        }
+        options.check()?;
+        Ok(Self {
+            examiners: keys.iter().map(Examiner::new).collect(),
+            ledger: Ledger::new(options.clone()),
+            options,
+            rasteriser: None,
+            window: Window::default(),
+            windows: 0,
+            pending: Vec::new(),
+            frames: 0,
+            first: None,
+            last: Duration::ZERO,
+        })
+    }
+
+    /// Also asks for this payload, named before the clip is seen: it is verified at far lower statistics.
+    ///
+    /// Call it before the first frame: frames examined earlier are not looked at again.
+    pub fn expect(&mut self, payload: Payload) {
+        self.examiners.iter_mut().for_each(|examiner| examiner.expect(payload));
+        self.ledger.expect(payload);
+    }
+
+    /// Takes the next frame. `time` is its presentation time on any clock that does not run backwards. Frames may
+    /// have any valid size; a change of size starts a new window.
+    ///
+    /// # Errors
+    /// [`WatermarkError::TimeBackwards`]; the frame is not taken.
+    pub fn push(&mut self, plane: &LumaPlane<'_>, time: Duration) -> Result<(), WatermarkError> {
+        if self.first.is_some() && time < self.last {
+            let (found_ns, previous_ns) = (time.as_nanos(), self.last.as_nanos());
+            return Err(WatermarkError::TimeBackwards { found_ns, previous_ns });
+        }
+        let first = *self.first.get_or_insert(time);
+        let since = time - first;
+        let size = (plane.width, plane.height);
+        let other_size = self.rasteriser.as_ref().is_none_or(|rasteriser| rasteriser.size() != size);
+        let full = self.has_frames() && since >= self.window.start + WINDOW;
+        if self.has_frames() && (other_size || full) {
+            self.flush();
+            self.finish_window();
+        }
+        if other_size {
+            self.rasteriser = Some(Rasteriser::new(plane.width, plane.height));
+        }
+        if !self.has_frames() {
+            let (width, height) = crate::front_end::raster_size(plane.width, plane.height);
+            self.window = Window::new(width, height, since);
+        }
+        if let Some(rasteriser) = &mut self.rasteriser {
+            self.pending.push((rasteriser.raster(plane), since));
+        }
+        self.last = time;
+        self.frames += 1;
+        if self.pending.len() >= BATCH {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Ends the window: frames after a seek or a cut do not lie on the same cycle of patterns as those before. The
+    /// next frame may have any time. Marks found stay found.
+    pub fn discontinuity(&mut self) {
+        self.flush();
+        self.finish_window();
+        self.examiners.iter_mut().for_each(Examiner::forget_tracks);
+        // Times go on from here, whatever the next frame's clock says.
+        self.ledger.shift(self.elapsed());
+        self.first = None;
+    }
+
+    /// Whether a mark is so sure that further frames only refine where it is.
+    pub fn is_sure(&self) -> bool {
+        self.ledger.is_sure()
+    }
+
+    /// The answer for all frames so far. A window that is not full yet is examined as it is, which counts its
+    /// hypotheses too.
+    pub fn verdict(&mut self) -> Verdict {
+        self.flush();
+        self.window.close();
+        if self.window.is_empty() {
+            return self.ledger.verdict(self.frames, self.elapsed());
+        }
+        let found = self.examine();
+        found.iter().for_each(|findings| self.ledger.count(findings));
+        // The window goes on: what it gave so far belongs into this verdict only.
+        let mut ledger = self.ledger.clone();
+        for (examiner, findings) in self.examiners.iter().zip(found) {
+            ledger.enter(examiner.key_id(), findings, &self.window);
+        }
+        ledger.verdict(self.frames, self.elapsed())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.ledger.shifted() + self.first.map_or(Duration::ZERO, |first| self.last - first)
+    }
+
+    fn has_frames(&self) -> bool {
+        !self.pending.is_empty() || !self.window.is_empty()
+    }
+
+    /// Whitens what is pending and adds it to the window.
+    fn flush(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let white: Vec<_> = pending.into_par_iter().map(|(raster, time)| (whitened(&raster), time)).collect();
+        for (frame, time) in white {
+            self.window.add(frame, time);
+        }
+    }
+
+    fn finish_window(&mut self) {
+        self.window.close();
+        if !self.window.is_empty() {
+            let found = self.examine();
+            for (examiner, mut findings) in self.examiners.iter_mut().zip(found) {
+                examiner.keep_tracks(&mut findings);
+                self.ledger.count(&findings);
+                self.ledger.enter(examiner.key_id(), findings, &self.window);
+            }
+            self.windows += 1;
+        }
+        self.window = Window::default();
+    }
+
+    fn examine(&self) -> Vec<crate::examine::Findings> {
+        let short_rest = self.windows > 0 && self.window.span() < SHORT_REST;
+        let all = self.windows < FULL_WINDOWS || self.windows % FULL_EVERY == 0;
+        let effort = match self.options.search {
+            Search::Untouched => Effort::Untouched,
+            _ if short_rest => Effort::Untouched,
+            Search::Full if all => Effort::Full,
+            _ => Effort::Scaled,
+        };
+        let bounds = (self.ledger.hypotheses(), self.options.sure_log10_p);
+        self.examiners.iter().map(|examiner| examiner.examine(&self.window, effort, bounds)).collect()
+    }
+}
+
+impl std::fmt::Debug for Detector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<_> = self.examiners.iter().map(Examiner::key_id).collect();
+        f.debug_struct("Detector").field("keys", &keys).field("frames", &self.frames).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,407 @@
+//! One window under one key: which hypotheses are decoded, in which order.
+
+use rayon::prelude::*;
+use rustfft::num_complex::Complex32;
+
+use crate::carrier::{CHIPS, Carriers, PATTERNS, PATTERNS_PER_SECOND, TILE};
+use crate::chips::{Pose, Pyramid};
+use crate::key::{Key, KeyId};
+use crate::payload::Payload;
+use crate::polar;
+use crate::search::{Candidate, Scratch, Search, isotropic, rotated, speeds, stretched};
+use crate::statistic::{Evidence, Sums, evidence, log10_p};
+use crate::window::{Segments, Window};
+
+/// Pilot statistic from which a pose is taken for found; the largest of unmarked clips was 6.5 in the design's runs.
+const PILOT_FOUND: f64 = 7.6;
+/// Candidates of the search that are decoded.
+const CANDIDATES: usize = 3;
+/// A window shorter than a pattern, in seconds, is taken for a still.
+const STILL: f64 = 0.34;
+/// Deepest pitch of the search relative to the untouched pitch.
+const DEEPEST: f64 = 2.4;
+
+/// How far one window is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    Untouched,
+    Scaled,
+    Full,
+}
+
+/// A hypothesis but for the pattern of group 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Hypothesis {
+    pub(crate) pose: Pose,
+    pub(crate) shift: (f64, f64),
+    /// Seconds of seen time, at the marked clip's speed, at which an even pattern begins.
+    pub(crate) offset: f64,
+    pub(crate) speed: f64,
+}
+
+/// A payload that came out of a decode with a right CRC.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) payload: Payload,
+    pub(crate) z: f64,
+    pub(crate) hypothesis: Hypothesis,
+    /// The pattern of group 0.
+    pub(crate) first: usize,
+    /// Untouched pitch of the window, for the report of scales.
+    pub(crate) base: f64,
+    /// Start, end, correlation and energy of each segment.
+    pub(crate) segments: Vec<(f64, f64, f64, f64)>,
+}
+
+/// All that one window gave.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) found: Vec<Found>,
+    /// Hypotheses decoded blindly.
+    pub(crate) decoded: u64,
+    /// Largest statistic of any decode, right CRC or not.
+    pub(crate) best_z: f64,
+    /// Largest statistic of the expected payload, and the hypotheses it was tried under.
+    pub(crate) expected_z: f64,
+    pub(crate) expected_tried: u64,
+    tracks: Vec<Track>,
+}
+
+/// A hypothesis followed from window to window, its evidence added up.
+#[derive(Clone)]
+struct Track {
+    hypothesis: Hypothesis,
+    /// Patterns that group 0 may show.
+    firsts: Vec<usize>,
+    sums: Sums,
+    size: (usize, usize),
+    /// Whether it gave a mark: then it alone is tried first.
+    proven: bool,
+}
+
+/// One key's examiner of windows.
+pub(crate) struct Examiner {
+    key: KeyId,
+    carriers: Carriers,
+    expected: Option<Vec<f32>>,
+    tracks: Vec<Track>,
+}
+
+impl Examiner {
+    pub(crate) fn new(key: &Key) -> Self {
+        Self { key: key.id(), carriers: Carriers::new(key), expected: None, tracks: Vec::new() }
+    }
+
+    pub(crate) fn key_id(&self) -> KeyId {
+        self.key
+    }
+
+    pub(crate) fn expect(&mut self, payload: Payload) {
+        self.expected = Some(polar::encode(&payload.protected_bits()));
+    }
+
+    pub(crate) fn forget_tracks(&mut self) {
+        self.tracks.clear();
+    }
+
+    /// Takes over what a finished window adds to the tracks.
+    pub(crate) fn keep_tracks(&mut self, findings: &mut Findings) {
+        self.tracks = std::mem::take(&mut findings.tracks);
+    }
+
+    /// Examines a window. `counted` hypotheses were decoded before; a bound at `sure` ends the work.
+    pub(crate) fn examine(&self, window: &Window, effort: Effort, (counted, sure): (u64, f64)) -> Findings {
+        let mut work = Work {
+            examiner: self,
+            window,
+            base: window.width.min(window.height) as f64 / CHIPS as f64,
+            counted,
+            sure,
+            cache: Vec::new(),
+            findings: Findings::default(),
+        };
+        work.run(effort);
+        work.findings
+    }
+}
+
+/// The examination of one window.
+struct Work<'a> {
+    examiner: &'a Examiner,
+    window: &'a Window,
+    base: f64,
+    counted: u64,
+    sure: f64,
+    /// Segments by offset and speed: several poses share them.
+    cache: Vec<(f64, f64, Segments)>,
+    findings: Findings,
+}
+
+impl Work<'_> {
+    fn run(&mut self, effort: Effort) {
+        if self.follow_proven() {
+            return;
+        }
+        let still = self.window.span() < STILL;
+        let upright = Pose { pitch: (self.base, self.base), rotation: 0.0, flipped: false };
+        let poses = [upright, Pose { flipped: true, ..upright }];
+        // Untouched in space and in time: what no search noise can hurt.
+        for pose in poses {
+            let hypothesis = Hypothesis { pose, shift: self.untouched_shift(pose), offset: 0.0, speed: 1.0 };
+            self.attempt(hypothesis, &[0]);
+        }
+        if self.is_sure() {
+            return;
+        }
+        let image = if still { self.window.mean() } else { self.window.lock_in(1.0) };
+        let deepest = if effort == Effort::Untouched { self.base } else { self.base * DEEPEST };
+        let pyramid = Pyramid::new(image, self.window.width, self.window.height, deepest);
+        let search = Search::new(&self.examiner.carriers, &pyramid, still);
+        let mut scratch = Scratch::new();
+        // Untouched in space, any time.
+        for pose in poses {
+            let candidate = search.fixed(pose, self.untouched_shift(pose), &mut scratch);
+            self.decode_candidate(candidate, 1.0, still);
+            self.try_expected_at_all_times(candidate, still);
+        }
+        if self.is_sure() {
+            return;
+        }
+        let mut candidates = vec![search.at(upright, true, &mut scratch)];
+        if effort != Effort::Untouched && !strong(&candidates) {
+            candidates.extend(search.among(&isotropic(self.base), CANDIDATES));
+        }
+        if effort == Effort::Full && !strong(&candidates) {
+            candidates.extend(search.among(&rotated(self.base), CANDIDATES));
+            if !strong(&candidates) {
+                candidates.extend(search.among(&stretched(self.base), CANDIDATES));
+            }
+        }
+        candidates.sort_by(|a, b| b.z.total_cmp(&a.z));
+        for candidate in candidates.iter().take(CANDIDATES) {
+            let refined = search.refine(*candidate, &mut scratch);
+            self.decode_candidate(refined, 1.0, still);
+            if self.is_sure() {
+                return;
+            }
+        }
+        if effort == Effort::Full && !still && !strong(&candidates) {
+            self.search_speeds(upright, &mut scratch);
+        }
+    }
+
+    /// Tries the hypotheses that gave marks in windows before; whether one does again.
+    fn follow_proven(&mut self) -> bool {
+        let size = (self.window.width, self.window.height);
+        let tracks = &self.examiner.tracks;
+        for track in tracks.iter().filter(|track| track.proven && track.size == size) {
+            self.attempt(track.hypothesis, &track.firsts);
+            if self.is_sure() {
+                return true;
+            }
+            self.findings.tracks.push(track.clone());
+        }
+        false
+    }
+
+    /// The shift of a pattern that lies as it was embedded: none, or the mirrored frame's.
+    fn untouched_shift(&self, pose: Pose) -> (f64, f64) {
+        let chips = self.window.width as f64 / self.base - 1.0;
+        (if pose.flipped { (-chips).rem_euclid(TILE as f64) } else { 0.0 }, 0.0)
+    }
+
+    fn decode_candidate(&mut self, candidate: Candidate, speed: f64, still: bool) {
+        let Candidate { pose, shift, phase, .. } = candidate;
+        if still {
+            // All frames show one pattern; the pilot's sign says whether an even or an odd one.
+            let odd = usize::from(phase != 0.0);
+            let firsts: Vec<usize> = (0..PATTERNS).filter(|first| first % 2 == odd).collect();
+            let start = self.window.start.as_secs_f64() * speed;
+            self.attempt(Hypothesis { pose, shift, offset: start - 1e-3, speed }, &firsts);
+            return;
+        }
+        let length = 1.0 / PATTERNS_PER_SECOND;
+        let offset = (phase - std::f64::consts::FRAC_PI_2) * length / std::f64::consts::PI;
+        let offset = offset.rem_euclid(2.0 * length);
+        let firsts: Vec<usize> = (0..PATTERNS).step_by(2).collect();
+        self.attempt(Hypothesis { pose, shift, offset, speed }, &firsts);
+    }
+
+    fn search_speeds(&mut self, upright: Pose, scratch: &mut Scratch) {
+        let (width, height) = (self.window.width, self.window.height);
+        // Folding is linear: each bin is folded once, and the lock-in of every speed works on tiles.
+        let tiles: Vec<Vec<Complex32>> = (self.window.bins())
+            .map(|bin| {
+                let mut tile = vec![Complex32::default(); TILE * TILE];
+                Pyramid::new(bin, width, height, self.base).fold(upright, &mut tile);
+                tile
+            })
+            .collect();
+        let unit = Pose { pitch: (1.0, 1.0), ..upright };
+        let carriers = &self.examiner.carriers;
+        let at_speed = |speed: &f64| {
+            let mut image = vec![Complex32::default(); TILE * TILE];
+            for (tile, (cosine, sine)) in tiles.iter().zip(self.window.lock_in_weights(*speed)) {
+                for (out, value) in image.iter_mut().zip(tile) {
+                    *out += Complex32::new(cosine * value.re, sine * value.re);
+                }
+            }
+            let pyramid = Pyramid::new(image, TILE, TILE, 1.0);
+            (Search::new(carriers, &pyramid, false).at(unit, true, &mut Scratch::new()), *speed)
+        };
+        let mut found: Vec<(Candidate, f64)> = speeds().par_iter().map(at_speed).collect();
+        found.sort_by(|a, b| b.0.z.total_cmp(&a.0.z));
+        let Some((_, best)) = found.first().copied() else { return };
+        let finer: Vec<f64> = (-5..=5).map(|i| best * (1.0 + 0.002 * f64::from(i))).collect();
+        let mut fine: Vec<(Candidate, f64)> = finer.par_iter().map(at_speed).collect();
+        fine.sort_by(|a, b| b.0.z.total_cmp(&a.0.z));
+        let Some((candidate, speed)) = fine.first().copied() else { return };
+        let pyramid = Pyramid::new(self.window.lock_in(speed), width, height, self.base);
+        let search = Search::new(carriers, &pyramid, false);
+        let pose = Pose { flipped: candidate.pose.flipped, ..upright };
+        let refined = search.refine(search.at(pose, false, scratch), scratch);
+        self.decode_candidate(refined, speed, false);
+    }
+
+    /// The expected payload where it was embedded, at every time it may have been: eight offsets in the
+    /// time of two patterns.
+    fn try_expected_at_all_times(&mut self, candidate: Candidate, still: bool) {
+        let Some(code) = self.examiner.expected.as_deref() else { return };
+        let carriers = &self.examiner.carriers;
+        for step in 0..if still { 1 } else { 8 } {
+            let offset = f64::from(step) / (4.0 * PATTERNS_PER_SECOND);
+            let segments = segments_of(&mut self.cache, self.window, offset, 1.0);
+            let mut sums = Sums::default();
+            sums.add(&evidence(carriers, segments, candidate.pose, candidate.shift));
+            for first in (0..PATTERNS).step_by(if still { 1 } else { 2 }) {
+                self.findings.expected_z = self.findings.expected_z.max(sums.z(carriers, first, code));
+                self.findings.expected_tried += 1;
+            }
+        }
+    }
+
+    /// Decodes one hypothesis for each pattern that group 0 may show.
+    fn attempt(&mut self, hypothesis: Hypothesis, firsts: &[usize]) {
+        let Hypothesis { pose, shift, offset, speed } = hypothesis;
+        let carriers = &self.examiner.carriers;
+        let segments = segments_of(&mut self.cache, self.window, offset, speed);
+        let evidence = evidence(carriers, segments, pose, shift);
+        let mut sums = Sums::default();
+        sums.add(&evidence);
+        self.decode_all(&sums, &evidence, hypothesis, firsts);
+        self.follow(&evidence, hypothesis, firsts, sums);
+    }
+
+    /// Adds the evidence of a hypothesis seen before to its track and decodes the sum.
+    fn follow(&mut self, evidence: &Evidence, hypothesis: Hypothesis, firsts: &[usize], sums: Sums) {
+        let size = (self.window.width, self.window.height);
+        let proven = self.is_sure();
+        let known =
+            self.examiner.tracks.iter().find(|t| t.size == size && t.hypothesis == hypothesis && !t.proven);
+        let sums = match known {
+            Some(track) if !proven => {
+                let mut total = track.sums.clone();
+                total.add(evidence);
+                self.decode_all(&total, evidence, hypothesis, firsts);
+                total
+            }
+            _ => sums,
+        };
+        // A hypothesis that gave a mark keeps only the pattern that it gave it with.
+        let found = self.findings.found.iter().find(|found| found.hypothesis == hypothesis);
+        let firsts = found.filter(|_| proven).map_or_else(|| firsts.to_vec(), |found| vec![found.first]);
+        let track = Track { hypothesis, firsts, sums, size, proven };
+        // Only hypotheses that the next window will try again can add up: those at fixed offsets, and proven ones.
+        if proven || hypothesis.offset == 0.0 {
+            self.findings.tracks.push(track);
+        }
+    }
+
+    fn decode_all(&mut self, sums: &Sums, evidence: &Evidence, hypothesis: Hypothesis, firsts: &[usize]) {
+        let carriers = &self.examiner.carriers;
+        let decoded: Vec<_> =
+            firsts.par_iter().map(|first| (*first, sums.decode(carriers, *first))).collect();
+        self.findings.decoded += firsts.len() as u64;
+        for (first, decoded) in decoded {
+            if let Some((payload, z)) = decoded {
+                self.findings.best_z = self.findings.best_z.max(z);
+                let code = polar::encode(&payload.protected_bits());
+                self.enter(payload, z, hypothesis, first, evidence, &code);
+                if log10_p(z, self.counted + self.findings.decoded, true) <= self.sure {
+                    self.look_for_a_second(sums, evidence, hypothesis, first, payload, &code);
+                }
+            }
+            if let Some(code) = &self.examiner.expected {
+                self.findings.expected_z = self.findings.expected_z.max(sums.z(carriers, first, code));
+                self.findings.expected_tried += 1;
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        payload: Payload,
+        z: f64,
+        hypothesis: Hypothesis,
+        first: usize,
+        evidence: &Evidence,
+        code: &[f32],
+    ) {
+        let carriers = &self.examiner.carriers;
+        let segment = |segment: &crate::statistic::SegmentEvidence| {
+            let (correlation, energy) = segment.score(carriers, first, code);
+            (segment.start, segment.end, correlation, energy)
+        };
+        let segments = evidence.segments.iter().map(segment).collect();
+        self.findings.found.push(Found { payload, z, hypothesis, first, base: self.base, segments });
+    }
+
+    /// A second payload at the same place: what is left when the first is taken away is decoded once more.
+    ///
+    /// The bound is that of the whole evidence; the rest must pass it too, since a near code word of the first
+    /// payload correlates with the whole.
+    fn look_for_a_second(
+        &mut self,
+        sums: &Sums,
+        evidence: &Evidence,
+        hypothesis: Hypothesis,
+        first: usize,
+        payload: Payload,
+        code: &[f32],
+    ) {
+        let carriers = &self.examiner.carriers;
+        let rest = sums.without(carriers, first, code);
+        self.findings.decoded += 1;
+        let Some((second, rest_z)) = rest.decode(carriers, first) else { return };
+        let second_code = polar::encode(&second.protected_bits());
+        let z = sums.z(carriers, first, &second_code);
+        let counted = self.counted + self.findings.decoded;
+        let passes = [z, rest_z].iter().all(|z| log10_p(*z, counted, true) <= self.sure);
+        if second != payload && passes {
+            self.enter(second, z, hypothesis, first, evidence, &second_code);
+        }
+    }
+
+    fn is_sure(&self) -> bool {
+        let counted = self.counted + self.findings.decoded;
+        self.findings.found.iter().any(|found| log10_p(found.z, counted, true) <= self.sure)
+    }
+}
+
+/// Segments at an offset and a speed, made once.
+fn segments_of<'a>(
+    cache: &'a mut Vec<(f64, f64, Segments)>,
+    window: &Window,
+    offset: f64,
+    speed: f64,
+) -> &'a Segments {
+    let place = cache.iter().position(|(o, s, _)| (*o, *s) == (offset, speed)).unwrap_or_else(|| {
+        cache.push((offset, speed, window.segments(offset, speed)));
+        cache.len() - 1
+    });
+    &cache[place].2
+}
+
+fn strong(candidates: &[Candidate]) -> bool {
+    candidates.iter().any(|candidate| candidate.z >= PILOT_FOUND)
+}

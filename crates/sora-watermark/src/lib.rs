@@ -1,0 +1,43 @@
+//! An invisible, keyed, blind watermark for video: 96 bits in luma, found again after platforms had the clip.
+//!
+//! [`Embedder`] adds a pattern that follows from a [`Key`] and a [`Payload`], scaled by what each place of the
+//! frame hides. [`Detector`] takes the frames of any excerpt, looks for the pattern's geometry and time, decodes
+//! the payload, and says with a proven bound how probable its finding is for a clip without the mark.
+//!
+//! The crate is pure computation: no files, no clock, no media library.
+#![forbid(unsafe_code)]
+
+mod blur;
+mod carrier;
+mod chips;
+mod detect;
+mod embed;
+mod error;
+mod examine;
+mod fourier;
+mod front_end;
+mod key;
+mod ledger;
+mod mask;
+mod payload;
+mod plane;
+mod polar;
+#[cfg(feature = "attacks")]
+pub mod probe;
+mod search;
+mod statistic;
+mod strength;
+mod verdict;
+mod window;
+
+pub use detect::{Detector, MAX_KEYS, Options, Search};
+pub use embed::Embedder;
+pub use error::WatermarkError;
+pub use key::{Key, KeyId};
+pub use payload::Payload;
+pub use plane::{
+    LumaPlane, LumaPlaneMut, LumaRange, MAX_ASPECT, MAX_SIDE, MIN_SIDE, PixelLayout, RgbFrameMut,
+    SampleFormat, check_size, luma_of_rgb,
+};
+pub use strength::{Decibels, Strength};
+pub use verdict::{Expected, Geometry, Mark, Score, TimeRange, Verdict};

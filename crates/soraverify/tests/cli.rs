@@ -1,0 +1,249 @@
+//! The program, on files that GStreamer makes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Once;
+
+use gst::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ID: &str = "10112233445566778899aabb";
+const OTHER_ID: &str = "10ffeeddccbbaa9988776655";
+
+/// A folder to make files in.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            gst::init().expect("GStreamer starts");
+            gstsoraprovenance::plugin_register_static().expect("the plugin registers");
+        });
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        std::fs::write(self.at(name), bytes).expect("the folder can be written");
+        self.at(name)
+    }
+
+    /// Runs a pipeline that ends in a file.
+    fn make(&self, name: &str, pipeline: &str) -> PathBuf {
+        let file = self.at(name);
+        let line = format!("{pipeline} ! filesink location=\"{}\"", file.display());
+        let pipeline = gst::parse::launch(&line).expect("the pipeline is valid");
+        pipeline.set_state(gst::State::Playing).expect("it starts");
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends).expect("it ends");
+        assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+        pipeline.set_state(gst::State::Null).expect("NULL is always possible");
+        file
+    }
+
+    /// Two seconds of H.264 in MP4; `mark` is what lies before the encoder.
+    fn movie(&self, name: &str, mark: &str) -> PathBuf {
+        let source = "videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=480,height=270,framerate=25/1";
+        self.make(name, &format!("{source} ! {mark} ! x264enc speed-preset=veryfast ! mp4mux"))
+    }
+}
+
+fn soraverify(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_soraverify"));
+    command.args(arguments).env_remove("SORA_WATERMARK_KEY").env_remove("GST_DEBUG");
+    command
+}
+
+/// Runs it on files; each of `arguments` is one.
+fn verify(files: &[&Path], arguments: &[&str]) -> Output {
+    let mut command = soraverify(&["--watermark-only"]);
+    command.args(arguments).args(files).output().expect("the program runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("it ends by itself: {output:?}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+#[test]
+fn a_marked_movie_is_found_with_its_id_and_its_times() {
+    let folder = Folder::new();
+    let movie = folder.movie("it's \"marked\" 100%.mp4", &format!("sorawatermark id={ID}"));
+    let output = verify(&[&movie], &[]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let said = text(&output.stdout);
+    for part in ["a mark was found", ID, "at most 1 in 10^", "the public key", "0.0 to 2.0 s"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(text(&output.stderr), "", "no progress where nobody looks");
+
+    let output = verify(&[&movie], &["--json"]);
+    let [report] = &lines(&output)[..] else { panic!("{output:?}") };
+    assert_eq!(report["version"], 1);
+    assert_eq!(report["file"], movie.to_str().expect("UTF-8"));
+    assert_eq!((&report["found"], &report["conflict"], &report["error"]), (&true.into(), &false.into(), &Value::Null));
+    let mark = &report["marks"][0];
+    assert_eq!(mark["id"], ID);
+    assert!(mark["log10_p"].as_f64().is_some_and(|bound| bound < -6.0), "{report}");
+    assert_eq!(report["frames"], 50);
+    let range = &mark["ranges"][0];
+    assert!(range[0].as_f64() < Some(0.5) && range[1].as_f64() > Some(1.5), "{range}");
+}
+
+#[test]
+fn an_unmarked_movie_is_one_and_says_that_this_proves_nothing() {
+    let folder = Folder::new();
+    let movie = folder.movie("plain.mp4", "identity");
+    let output = verify(&[&movie], &[]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    assert!(text(&output.stdout).contains("no mark was found, which proves nothing"), "{output:?}");
+}
+
+#[test]
+fn the_code_is_the_worst_and_each_file_has_its_line_in_order() {
+    let folder = Folder::new();
+    let marked = folder.movie("marked.mp4", &format!("sorawatermark id={ID}"));
+    let plain = folder.movie("plain.mp4", "identity");
+    let missing = folder.at("missing.mp4");
+    let output = verify(&[&plain, &marked], &["--json", "--search", "untouched"]);
+    assert_eq!(code(&output), 1);
+    let found: Vec<Value> = lines(&output).iter().map(|line| line["found"].clone()).collect();
+    assert_eq!(found, [Value::Bool(false), Value::Bool(true)]);
+    let output = verify(&[&missing, &marked], &["--json"]);
+    assert_eq!(code(&output), 2);
+    let [first, second] = &lines(&output)[..] else { panic!("{output:?}") };
+    assert_eq!((&first["found"], &second["found"]), (&Value::Null, &Value::Bool(true)));
+    assert!(first["error"].as_str().is_some_and(|error| error.contains("No such file")), "{first}");
+}
+
+#[test]
+fn an_id_that_is_claimed_is_what_counts() {
+    let folder = Folder::new();
+    let movie = folder.movie("marked.mp4", &format!("sorawatermark id={ID}"));
+    // Also without version and flags.
+    for (id, expected) in [(ID, 0), (&ID[2..], 0), (OTHER_ID, 1)] {
+        let output = verify(&[&movie], &["--expect-id", id, "--json"]);
+        assert_eq!(code(&output), expected, "{id}: {output:?}");
+        let report = &lines(&output)[0];
+        assert_eq!(report["expected"]["accepted"], expected == 0, "{report}");
+        assert_eq!(report["marks"][0]["id"], ID, "what is there is told");
+    }
+}
+
+#[test]
+fn only_the_given_keys_count() {
+    let folder = Folder::new();
+    let (ours, theirs) = (folder.write("ours", &[1; 32]), folder.write("theirs", &[2; 32]));
+    let movie = folder.movie("marked.mp4", &format!("sorawatermark id={ID} key={}", ours.display()));
+    let name = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    assert_eq!(code(&verify(&[&movie], &["--search", "untouched"])), 1);
+    assert_eq!(code(&verify(&[&movie], &["--key", &name(&theirs), "--search", "untouched"])), 1);
+    let output = verify(&[&movie], &["--key", "public", "--key", &name(&ours)]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(!text(&output.stdout).contains("public key"), "{output:?}");
+    let mut command = soraverify(&["--watermark-only", &name(&movie)]);
+    let output = command.env("SORA_WATERMARK_KEY", &ours).output().expect("the program runs");
+    assert_eq!(code(&output), 0, "{output:?}");
+}
+
+#[test]
+fn two_ids_are_told_as_a_conflict() {
+    let folder = Folder::new();
+    // A second element would see the first; one behind a file cannot.
+    let raw = folder.make(
+        "once.mkv",
+        &format!("videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=480,height=270,framerate=25/1 ! sorawatermark id={ID} ! matroskamux"),
+    );
+    let again = format!("filesrc location={} ! matroskademux ! sorawatermark id={OTHER_ID} ! matroskamux", raw.display());
+    let twice = folder.make("twice.mkv", &again);
+    let output = verify(&[&twice], &["--json"]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let report = &lines(&output)[0];
+    assert_eq!(report["conflict"], true, "{report}");
+    assert!(text(&verify(&[&twice], &[]).stdout).contains("conflict"), "it is told to people too");
+}
+
+#[test]
+fn a_picture_and_standard_input_are_read() {
+    let folder = Folder::new();
+    let picture = folder.make(
+        "frame.png",
+        &format!("videotestsrc num-buffers=1 ! video/x-raw,format=RGB,width=1280,height=720 ! sorawatermark id={ID} ! pngenc"),
+    );
+    let output = verify(&[&picture], &["--still", "--json"]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert_eq!(lines(&output)[0]["frames"], 1);
+
+    let movie = folder.movie("marked.mp4", &format!("sorawatermark id={ID}"));
+    let file = File::open(&movie).expect("it was made");
+    let output = soraverify(&["--watermark-only", "-"]).stdin(file).output().expect("the program runs");
+    assert_eq!(code(&output), 0, "{output:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_two_and_says_why() {
+    let folder = Folder::new();
+    let tiny = folder.make(
+        "tiny.mkv",
+        "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width=32,height=32 ! matroskamux",
+    );
+    let wave = folder.make("sound.wav", "audiotestsrc num-buffers=2 ! wavenc");
+    let movie = folder.movie("whole.mp4", "identity");
+    let whole = std::fs::read(&movie).expect("it was made");
+    for (file, part) in [
+        (folder.at("missing.mp4"), "No such file"),
+        (folder.0.path().to_owned(), "folder"),
+        (folder.write("empty.mp4", b""), "empty (0 bytes)"),
+        (folder.write("words.mp4", "no video at all\n".repeat(50).as_bytes()), "no video"),
+        (folder.write("noise.mp4", &(0..4000u32).map(|n| (n * n >> 5) as u8).collect::<Vec<_>>()), "no video"),
+        (folder.write("cut.mp4", &whole[..whole.len() / 2]), ""),
+        (wave, "no video"),
+        (tiny, "at least 64"),
+    ] {
+        let output = verify(&[&file], &[]);
+        assert_eq!(code(&output), 2, "{}: {output:?}", file.display());
+        let said = text(&output.stderr);
+        assert!(said.contains(part) && said.contains(&file.display().to_string()), "{part}: {output:?}");
+        assert!(!said.contains("panicked"), "{said}");
+        assert_eq!(text(&output.stdout), "", "nothing that looks like a verdict");
+    }
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_two() {
+    let folder = Folder::new();
+    let short = folder.write("short", &[1]);
+    let short = short.to_str().expect("UTF-8");
+    for (arguments, part) in [
+        (["--watermark-only", "--key", short, "clip.mp4"].as_slice(), "1 bytes"),
+        (&["--watermark-only", "--key", "/nowhere", "clip.mp4"], "/nowhere"),
+        (&["--watermark-only", "--expect-id", "12", "clip.mp4"], "24 hexadecimal"),
+        (&["--watermark-only"], "FILE"),
+        (&["clip.mp4"], "--watermark-only"),
+    ] {
+        let output = soraverify(arguments).stdin(Stdio::null()).output().expect("the program runs");
+        assert_eq!(code(&output), 2, "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).contains(part), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_help_tells_the_exit_codes() {
+    let output = soraverify(&["--help"]).output().expect("the program runs");
+    let said = text(&output.stdout);
+    assert!(said.contains("Exit codes") && said.contains("proves nothing"), "{said}");
+}
