@@ -279,7 +279,7 @@ fn check_name(name: &'static str, value: &str) -> Result<(), RecordError> {
 
 fn check_salt(salt: &str) -> Result<(), RecordError> {
     let (fewest, most) = limits::SALT_BYTES;
-    let hex = salt.len() % 2 == 0 && salt.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = salt.len().is_multiple_of(2) && salt.bytes().all(|byte| byte.is_ascii_hexdigit());
     if hex && (fewest..=most).contains(&(salt.len() / 2)) {
         return Ok(());
     }
@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn values_outside_their_bounds_are_named() {
-        let cases: [(&str, fn(&mut GenerationRecord)); 13] = [
+        type Spoil = fn(&mut GenerationRecord);
+        let cases: [(&str, Spoil); 13] = [
             ("software.name", |record| record.software.name.clear()),
             ("software.version", |record| record.software.version = "1\n".into()),
             ("model.id", |record| record.model.as_mut().unwrap().id = "m".repeat(513)),

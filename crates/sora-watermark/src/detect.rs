@@ -70,6 +70,8 @@ pub const MAX_KEYS: usize = 64;
 const BATCH: usize = 8;
 /// A rest shorter than this after a whole window is not searched by itself.
 const SHORT_REST: f64 = 1.0;
+/// A longer time between frames is a gap.
+const LONGEST_FRAME: Duration = Duration::from_secs(1);
 /// The dear parts of the search run on the first so many windows, and then on one window in so many.
 const FULL_WINDOWS: u64 = 2;
 const FULL_EVERY: u64 = 8;
@@ -140,6 +142,10 @@ impl Detector {
         let full = self.has_frames() && since >= self.window.start + WINDOW;
         if self.has_frames() && (other_size || full) {
             self.flush();
+            // The last frame lasted until this one came, unless there was a gap.
+            if since.saturating_sub(self.window.end) < LONGEST_FRAME {
+                self.window.end = since;
+            }
             self.finish_window();
         }
         if other_size {

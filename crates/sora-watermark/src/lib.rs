@@ -24,6 +24,7 @@ mod plane;
 mod polar;
 #[cfg(feature = "attacks")]
 pub mod probe;
+mod reliability;
 mod search;
 mod statistic;
 mod strength;
