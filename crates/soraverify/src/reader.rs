@@ -9,7 +9,8 @@ use sora_gst::{FrameError, FrameLayout, Samples};
 use sora_watermark::{LumaPlane, LumaRange, SampleFormat, WatermarkError};
 
 /// The formats that are looked at as they are, since their first plane is luma; others are converted.
-const FORMATS: &str = "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
+const FORMATS: &str =
+    "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
 
 /// How long a wait for a frame lasts before the bus is looked at again.
 const STEP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
@@ -137,7 +138,9 @@ impl Reader {
         wired.map_err(|error| ReadError::Gstreamer(error.to_string()))?;
         let streams = Arc::<Mutex<Streams>>::default();
         let found = Arc::clone(&streams);
-        let entry = convert.static_pad("sink").ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
+        let entry = convert
+            .static_pad("sink")
+            .ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
         source.connect_pad_added(move |_, pad| {
             // The first video stream; cover pictures and further angles come after it.
             if !entry.is_linked() && pad.link(&entry).is_ok() {
@@ -175,7 +178,8 @@ impl Reader {
                     gst::MessageView::Element(element) => {
                         let structure = element.structure();
                         let missing = structure.filter(|structure| structure.name() == "missing-plugin");
-                        self.missing.extend(missing.and_then(|structure| structure.get::<String>("name").ok()));
+                        self.missing
+                            .extend(missing.and_then(|structure| structure.get::<String>("name").ok()));
                     }
                     _ => {}
                 }
@@ -215,7 +219,9 @@ impl Reader {
         }
         match error.kind::<gst::StreamError>() {
             Some(gst::StreamError::CodecNotFound) => return ReadError::NoDecoder(text),
-            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => return ReadError::NotMedia(text),
+            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => {
+                return ReadError::NotMedia(text);
+            }
             _ => {}
         }
         match error.kind::<gst::ResourceError>() {
@@ -250,6 +256,7 @@ fn uri_of(input: &str) -> Result<String, ReadError> {
         return Err(ReadError::Empty);
     }
     let absolute = std::path::absolute(path).map_err(|error| ReadError::Open(error.to_string()))?;
-    let uri = gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
+    let uri =
+        gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
     Ok(uri.into())
 }

@@ -109,7 +109,7 @@ impl Umt5Attention {
         let mut scores = q.matmul(&k.transpose(2, 3)); // B H M L
         if let Some(bias) = &self.relative_attention_bias {
             let bias = Tensor::embedding(bias, buckets, -1, false, false).permute([2, 0, 1]); // M L H → H M L
-            scores = scores + bias.unsqueeze(0);
+            scores += bias.unsqueeze(0);
         }
         // The softmax is in f32 whatever the format; scores are not scaled and can be large.
         let scores = scores.to_kind(Kind::Float).masked_fill(masked, f64::from(f32::MIN));
