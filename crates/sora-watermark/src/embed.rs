@@ -65,7 +65,7 @@ impl Embedder {
         let short = width.min(height);
         let tiles = Carriers::new(key).tiles(payload, spectrum);
         // 128 chips are short / 2 pixels; an odd size repeats after twice that.
-        let period = if short % 2 == 0 { short / 2 } else { short };
+        let period = if short.is_multiple_of(2) { short / 2 } else { short };
         let patterns = tiles.iter().map(|tile| magnify(tile, period, short)).collect();
         let grid = Grid::new(width, height);
         Ok(Self {
