@@ -158,7 +158,7 @@ def speed(results):
     out = []
     for line in found:
         if "embed" in line:
-            out.append(f"- embedding {line['embed']}: least {line['least_ms']:.2f}, median {line['median_ms']:.2f} ms/frame")
+            out.append(f"- embedding {line['embed']}: {line['mean_ms']:.2f} ms of processor time a frame, one thread")
         else:
             out.append(f"- detecting 4 s of 720p ({line['frames']} frames), {line['detect']}: {line['seconds']:.2f} s")
     return [*out, ""]
@@ -183,6 +183,7 @@ def write(out, work, tool, columns):
         "",
         f"{runs} attack runs; a wrong payload was accepted in {wrong}.",
         "",
+        *([(work / "note.md").read_text()] if (work / "note.md").exists() else []),
         "## Quality",
         "",
         *quality_table(columns, all_results),

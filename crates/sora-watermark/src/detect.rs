@@ -233,7 +233,7 @@ impl Detector {
 
     fn examine(&self) -> Vec<crate::examine::Findings> {
         let short_rest = self.windows > 0 && self.window.span() < SHORT_REST;
-        let all = self.windows < FULL_WINDOWS || self.windows % FULL_EVERY == 0;
+        let all = self.windows < FULL_WINDOWS || self.windows.is_multiple_of(FULL_EVERY);
         let effort = match self.options.search {
             Search::Untouched => Effort::Untouched,
             _ if short_rest => Effort::Untouched,

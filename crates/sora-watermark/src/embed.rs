@@ -43,6 +43,7 @@ pub struct Embedder {
     patterns: Vec<Vec<i8>>,
     period: usize,
     /// Amplitudes of one row of pixels, and the offsets of the whole frame where they are asked for.
+    rows: Interpolation,
     row: Vec<i16>,
     delta: Vec<i16>,
     luma: Vec<u8>,
@@ -64,7 +65,7 @@ impl Embedder {
         let short = width.min(height);
         let tiles = Carriers::new(key).tiles(payload, spectrum);
         // 128 chips are short / 2 pixels; an odd size repeats after twice that.
-        let period = if short % 2 == 0 { short / 2 } else { short };
+        let period = if short.is_multiple_of(2) { short / 2 } else { short };
         let patterns = tiles.iter().map(|tile| magnify(tile, period, short)).collect();
         let grid = Grid::new(width, height);
         Ok(Self {
@@ -76,6 +77,7 @@ impl Embedder {
             grid,
             patterns,
             period,
+            rows: Interpolation::new(grid.factor, width),
             row: vec![0; width],
             delta: Vec::new(),
             luma: Vec::new(),
@@ -107,8 +109,9 @@ impl Embedder {
         let pattern = &self.patterns[pattern_at(time)];
         let (low, high) = plane.range.bounds(plane.format.depth());
         let format = plane.format;
+        self.rows.restart();
         for y in 0..self.height {
-            interpolate(&amplitude, self.grid.factor, y, &mut self.row);
+            self.rows.row(&amplitude, y, &mut self.row);
             let tile = &pattern[y % self.period * self.period..][..self.period];
             let out = plane.row_mut(y);
             let mut x = 0;
@@ -192,9 +195,10 @@ impl Embedder {
 
     fn fill_delta(&mut self, amplitude: &Plane, time: Duration, shift: u32) {
         let pattern = &self.patterns[pattern_at(time)];
+        self.rows.restart();
         self.delta.resize(self.width * self.height, 0);
         for (y, out) in self.delta.chunks_exact_mut(self.width).enumerate() {
-            interpolate(amplitude, self.grid.factor, y, &mut self.row);
+            self.rows.row(amplitude, y, &mut self.row);
             let tile = &pattern[y % self.period * self.period..][..self.period];
             for (out, amplitude) in out.chunks_mut(self.period).zip(self.row.chunks(self.period)) {
                 for ((out, amplitude), pattern) in out.iter_mut().zip(amplitude).zip(tile) {
@@ -259,30 +263,74 @@ fn magnify(tile: &[f32], period: usize, short: usize) -> Vec<i8> {
     values.iter().map(|value| (value * unit).round().clamp(-127.0, 127.0) as i8).collect()
 }
 
-/// Amplitudes of the pixels of row `y`, bilinear between the samples of the grid.
-fn interpolate(amplitude: &Plane, factor: usize, y: usize, out: &mut [i16]) {
-    let position = |pixel: usize, last: usize| {
-        let at = ((pixel as f32 + 0.5) / factor as f32 - 0.5).clamp(0.0, last as f32);
-        (at as usize, (at as usize + 1).min(last), at.fract())
-    };
-    let (above, below, t) = position(y, amplitude.height - 1);
-    let (above, below) = (amplitude.row(above), amplitude.row(below));
-    let unit = (1u32 << AMPLITUDE_BITS) as f32;
-    let value = |i: usize| ((above[i] * (1.0 - t) + below[i] * t) * unit).clamp(0.0, 250.0);
-    if factor == 1 {
-        out.iter_mut().enumerate().for_each(|(i, out)| *out = (value(i) + 0.5) as i16);
-        return;
+/// Brings amplitudes from the grid to rows of pixels, bilinear.
+///
+/// Grid rows are stretched once each, in scalar code; pixel rows lie between two of them, which is vector code.
+struct Interpolation {
+    factor: usize,
+    /// The grid rows that are stretched, by number.
+    stretched: [(Option<usize>, Vec<i16>); 2],
+}
+
+impl Interpolation {
+    /// Fractional bits of the place between two rows.
+    const PLACE_BITS: u32 = 4;
+
+    fn new(factor: usize, width: usize) -> Self {
+        Self { factor, stretched: [(None, vec![0; width]), (None, vec![0; width])] }
     }
-    let last = amplitude.width - 1;
-    let steps: Vec<f32> = (0..factor).map(|i| (i as f32 + 0.5) / factor as f32 - 0.5).collect();
+
+    /// Forgets the frame before.
+    fn restart(&mut self) {
+        self.stretched.iter_mut().for_each(|row| row.0 = None);
+    }
+
+    /// The amplitudes of pixel row `y`.
+    fn row(&mut self, amplitude: &Plane, y: usize, out: &mut [i16]) {
+        let last = amplitude.height - 1;
+        let at = ((y as f32 + 0.5) / self.factor as f32 - 0.5).clamp(0.0, last as f32);
+        let (above, below) = (at as usize, (at as usize + 1).min(last));
+        let place = (at.fract() * (1 << Self::PLACE_BITS) as f32).round() as i16;
+        let (first, second) = (self.stretch(amplitude, above, below), self.stretch(amplitude, below, above));
+        between(out, &self.stretched[first].1, &self.stretched[second].1, place);
+    }
+
+    /// Where grid row `wanted` lies stretched; `keep` is not overwritten.
+    fn stretch(&mut self, amplitude: &Plane, wanted: usize, keep: usize) -> usize {
+        if let Some(place) = self.stretched.iter().position(|row| row.0 == Some(wanted)) {
+            return place;
+        }
+        let place =
+            usize::from(self.stretched[0].0 == Some(keep) || self.stretched[0].0 == wanted.checked_sub(1));
+        let (number, out) = &mut self.stretched[place];
+        *number = Some(wanted);
+        stretch(amplitude.row(wanted), self.factor, out);
+        place
+    }
+}
+
+/// One grid row as pixels, in units of 1 / 32 code value.
+fn stretch(row: &[f32], factor: usize, out: &mut [i16]) {
+    let unit = (1u32 << AMPLITUDE_BITS) as f32;
+    let value = |i: usize| (row[i] * unit).clamp(0.0, 250.0);
+    let last = row.len() - 1;
     let (mut left, mut centre) = (value(0), value(0));
     for (i, out) in out.chunks_mut(factor).enumerate() {
         let right = value((i + 1).min(last));
-        for (out, step) in out.iter_mut().zip(&steps) {
-            let slope = if *step < 0.0 { centre - left } else { right - centre };
+        for (step, out) in out.iter_mut().enumerate() {
+            let step = (step as f32 + 0.5) / factor as f32 - 0.5;
+            let slope = if step < 0.0 { centre - left } else { right - centre };
             *out = (centre + slope * step + 0.5) as i16;
         }
         (left, centre) = (centre, right);
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn between(out: &mut [i16], above: &[i16], below: &[i16], place: i16) {
+    const BITS: u32 = Interpolation::PLACE_BITS;
+    for ((out, above), below) in out.iter_mut().zip(above).zip(below) {
+        *out = (above * ((1 << BITS) - place) + below * place + (1 << (BITS - 1))) >> BITS;
     }
 }
 

@@ -4,6 +4,10 @@
 //! frame hides. [`Detector`] takes the frames of any excerpt, looks for the pattern's geometry and time, decodes
 //! the payload, and says with a proven bound how probable its finding is for a clip without the mark.
 //!
+//! A clip that already carries a mark under the key is not refused: an embedder sees one frame at a time and adds no
+//! latency, so it cannot know. Marking twice leaves both payloads readable, and the detector reports a conflict;
+//! whoever has the whole clip asks a [`Detector`] first.
+//!
 //! The crate is pure computation: no files, no clock, no media library.
 #![forbid(unsafe_code)]
 
@@ -24,7 +28,6 @@ mod plane;
 mod polar;
 #[cfg(feature = "attacks")]
 pub mod probe;
-mod reliability;
 mod search;
 mod statistic;
 mod strength;

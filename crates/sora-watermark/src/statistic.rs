@@ -27,7 +27,6 @@ use crate::chips::{Pose, Pyramid};
 use crate::fourier::TileFft;
 use crate::payload::Payload;
 use crate::polar;
-use crate::reliability;
 use crate::search::{phase_of, split};
 use crate::window::Segments;
 
@@ -70,15 +69,10 @@ pub(crate) fn evidence(carriers: &Carriers, segments: &Segments, pose: Pose, shi
     let mut fft = TileFft::new();
     let mut tile = vec![Complex32::default(); TILE * TILE];
     let mut coefficients = Vec::with_capacity(segments.all.len());
-    let reliability = reliability::weights(carriers, segments, pose, shift);
-    let weight = |i: usize| reliability.as_ref().map_or(1.0, |weights| weights.data[i]);
     for pair in segments.all.chunks(2) {
         let (first, second) = (&pair[0].image, pair.get(1).map(|segment| &segment.image));
-        let image = first
-            .data
-            .iter()
-            .enumerate()
-            .map(|(i, re)| Complex32::new(*re, second.map_or(0.0, |s| s.data[i])));
+        let value = |(i, re): (usize, &f32)| Complex32::new(*re, second.map_or(0.0, |s| s.data[i]));
+        let image = first.data.iter().enumerate().map(value);
         let pyramid = Pyramid::for_pose(image.collect(), first.width, first.height, pose);
         pyramid.fold(pose, &mut tile);
         fft.forward(&mut tile);

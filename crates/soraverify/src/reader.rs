@@ -9,11 +9,13 @@ use sora_gst::{FrameError, FrameLayout, Samples};
 use sora_watermark::{LumaPlane, LumaRange, SampleFormat, WatermarkError};
 
 /// The formats that are looked at as they are, since their first plane is luma; others are converted.
-const FORMATS: &str =
-    "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
+const FORMATS: &str = "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
 
 /// How long a wait for a frame lasts before the bus is looked at again.
 const STEP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+/// Kinds of streams that are not looked at.
+const OTHER_STREAMS: &[&str] = &["audio/", "text/", "subpicture/", "closedcaption/"];
 
 /// Why an input could not be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -138,12 +140,12 @@ impl Reader {
         wired.map_err(|error| ReadError::Gstreamer(error.to_string()))?;
         let streams = Arc::<Mutex<Streams>>::default();
         let found = Arc::clone(&streams);
-        let entry = convert
-            .static_pad("sink")
-            .ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
+        let entry = convert.static_pad("sink").ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
         source.connect_pad_added(move |_, pad| {
             // The first video stream; cover pictures and further angles come after it.
-            if !entry.is_linked() && pad.link(&entry).is_ok() {
+            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+            let is_video = caps.structure(0).is_some_and(|structure| structure.name() == "video/x-raw");
+            if is_video && !entry.is_linked() && pad.link(&entry).is_ok() {
                 found.lock().unwrap_or_else(PoisonError::into_inner).video = true;
             }
         });
@@ -177,9 +179,7 @@ impl Reader {
                     gst::MessageView::Error(error) => return Err(self.explain(&error)),
                     gst::MessageView::Element(element) => {
                         let structure = element.structure();
-                        let missing = structure.filter(|structure| structure.name() == "missing-plugin");
-                        self.missing
-                            .extend(missing.and_then(|structure| structure.get::<String>("name").ok()));
+                        self.missing.extend(structure.and_then(missing_for_video));
                     }
                     _ => {}
                 }
@@ -189,7 +189,7 @@ impl Reader {
             }
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             if streams.complete && !streams.video {
-                return Err(ReadError::NoVideo);
+                return Err(self.without_video());
             }
         }
     }
@@ -210,18 +210,31 @@ impl Reader {
         Ok(Frame { buffer, layout, time })
     }
 
+    /// All streams are there, and none that can be decoded is video.
+    fn without_video(&self) -> ReadError {
+        if self.missing.is_empty() { ReadError::NoVideo } else { ReadError::NoDecoder(self.missing.join(", ")) }
+    }
+
     /// An error of GStreamer's as one of ours.
     fn explain(&self, message: &gst::message::Error) -> ReadError {
+        let (complete, video) = {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            (streams.complete, streams.video)
+        };
+        if complete && !video {
+            return self.without_video();
+        }
         let error = message.error();
         let text = error.message().trim_end_matches('.').to_owned();
         if !self.missing.is_empty() {
             return ReadError::NoDecoder(self.missing.join(", "));
         }
+        if error.matches(gst::CoreError::MissingPlugin) {
+            return ReadError::NoDecoder(text);
+        }
         match error.kind::<gst::StreamError>() {
             Some(gst::StreamError::CodecNotFound) => return ReadError::NoDecoder(text),
-            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => {
-                return ReadError::NotMedia(text);
-            }
+            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => return ReadError::NotMedia(text),
             _ => {}
         }
         match error.kind::<gst::ResourceError>() {
@@ -229,6 +242,17 @@ impl Reader {
             _ => ReadError::Broken(text),
         }
     }
+}
+
+/// What a "missing-plugin" message names, unless it is for something that is not looked at.
+fn missing_for_video(structure: &gst::StructureRef) -> Option<String> {
+    if structure.name() != "missing-plugin" {
+        return None;
+    }
+    let format = structure.get::<gst::Caps>("detail").ok();
+    let kind = format.as_ref().and_then(|caps| caps.structure(0)).map(|structure| structure.name().as_str());
+    let other = kind.is_some_and(|kind| OTHER_STREAMS.iter().any(|other| kind.starts_with(other)));
+    if other { None } else { structure.get::<String>("name").ok() }
 }
 
 impl Drop for Reader {
@@ -256,7 +280,6 @@ fn uri_of(input: &str) -> Result<String, ReadError> {
         return Err(ReadError::Empty);
     }
     let absolute = std::path::absolute(path).map_err(|error| ReadError::Open(error.to_string()))?;
-    let uri =
-        gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
+    let uri = gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
     Ok(uri.into())
 }

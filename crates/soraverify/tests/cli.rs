@@ -37,8 +37,9 @@ impl Folder {
     /// Runs a pipeline that ends in a file.
     fn make(&self, name: &str, pipeline: &str) -> PathBuf {
         let file = self.at(name);
-        let line = format!("{pipeline} ! filesink location=\"{}\"", file.display());
-        let pipeline = gst::parse::launch(&line).expect("the pipeline is valid");
+        let pipeline = gst::parse::launch(&format!("{pipeline} ! filesink name=end")).expect("it is valid");
+        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("several elements");
+        pipeline.by_name("end").expect("a sink").set_property("location", file.to_str());
         pipeline.set_state(gst::State::Playing).expect("it starts");
         let bus = pipeline.bus().expect("a pipeline has a bus");
         let ends = [gst::MessageType::Eos, gst::MessageType::Error];

@@ -250,12 +250,19 @@ fn padded_rows_hold_the_same_marked_picture() {
 }
 
 #[test]
-fn buffers_with_padding_may_be_asked_of_it() {
-    let mut harness = harness("sorawatermark", &info(VideoFormat::I420, 320, 240));
-    harness.push_and_pull(buffer(vec![99; 320 * 240 * 3 / 2], Some(FRAME))).expect("it passes");
+fn padding_may_be_asked_of_it_where_it_may_downstream() {
+    use gst::MetaAPI;
     let caps = info(VideoFormat::I420, 320, 240).to_caps().expect("valid caps");
-    let mut query = gst::query::Allocation::new(Some(&caps), true);
-    let pad = element(&harness).static_pad("sink").expect("a sink pad");
-    assert!(pad.query(&mut query));
-    assert!(query.find_allocation_meta::<gst_video::VideoMeta>().is_some());
+    for offered in [false, true] {
+        let mut harness = harness("sorawatermark", &info(VideoFormat::I420, 320, 240));
+        if offered {
+            harness.add_propose_allocation_meta(gst_video::VideoMeta::meta_api(), None);
+        }
+        harness.push_and_pull(buffer(vec![99; 320 * 240 * 3 / 2], Some(FRAME))).expect("it passes");
+        let mut query = gst::query::Allocation::new(Some(&caps), true);
+        let pad = element(&harness).static_pad("sink").expect("a sink pad");
+        assert!(pad.query(&mut query));
+        // Marked in place, a frame goes on as it lies.
+        assert_eq!(query.find_allocation_meta::<gst_video::VideoMeta>().is_some(), offered);
+    }
 }

@@ -112,6 +112,8 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 .minimum(f64::MIN)
                 .maximum(f64::MAX)
                 .default_value(0.0)
+                // Else GObject would not let NaN through to be refused.
+                .lax_validation()
                 .mutable_playing()
                 .build(),
             glib::ParamSpecBoolean::builder("enabled")
