@@ -179,7 +179,8 @@ pub(crate) struct Dataset {
 impl Dataset {
     /// Reads every shard of a folder.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        let mut shards: BTreeMap<Vec<i64>, (Vec<Tensor>, Vec<(String, String)>)> = BTreeMap::new();
+        type Shards = (Vec<Tensor>, Vec<(String, String)>);
+        let mut shards: BTreeMap<Vec<i64>, Shards> = BTreeMap::new();
         for path in shard_paths(dir)? {
             let mut tensors =
                 Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;

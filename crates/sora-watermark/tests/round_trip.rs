@@ -33,7 +33,7 @@ fn crop_flip_scale_and_late_start_are_found() {
         ("flip", clip.flipped()),
         ("scale", clip.scaled(222, 178)),
         ("stretch", clip.scaled(352, 256)),
-        ("late", clip.from_frame(5)),
+        ("late", clip.starting_at(5)),
     ];
     for (name, changed) in changes {
         let start = std::time::Instant::now();

@@ -120,7 +120,7 @@ fn more_keys_and_more_windows_count_more_hypotheses() {
 
 #[test]
 fn faster_and_slower_playback_is_found() {
-    let clip = texture(192, 128, 32, 8.0, 10).marked(id(4)).from_frame(3);
+    let clip = texture(192, 128, 32, 8.0, 10).marked(id(4)).starting_at(3);
     for fps in [6.4, 10.0] {
         let verdict = detect(&Clip { fps, ..clip.clone() }, Options::default());
         assert_eq!(verdict.payload(), Some(id(4)), "{fps}");

@@ -9,7 +9,8 @@ use sora_gst::{FrameError, FrameLayout, Samples};
 use sora_watermark::{LumaPlane, LumaRange, SampleFormat, WatermarkError};
 
 /// The formats that are looked at as they are, since their first plane is luma; others are converted.
-const FORMATS: &str = "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
+const FORMATS: &str =
+    "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
 
 /// How long a wait for a frame lasts before the bus is looked at again.
 const STEP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
@@ -140,7 +141,9 @@ impl Reader {
         wired.map_err(|error| ReadError::Gstreamer(error.to_string()))?;
         let streams = Arc::<Mutex<Streams>>::default();
         let found = Arc::clone(&streams);
-        let entry = convert.static_pad("sink").ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
+        let entry = convert
+            .static_pad("sink")
+            .ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
         source.connect_pad_added(move |_, pad| {
             // The first video stream; cover pictures and further angles come after it.
             let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
@@ -176,7 +179,7 @@ impl Reader {
             }
             while let Some(message) = self.bus.pop() {
                 match message.view() {
-                    gst::MessageView::Error(error) => return Err(self.explain(&error)),
+                    gst::MessageView::Error(error) => return Err(self.explain(error)),
                     gst::MessageView::Element(element) => {
                         let structure = element.structure();
                         self.missing.extend(structure.and_then(missing_for_video));
@@ -212,7 +215,11 @@ impl Reader {
 
     /// All streams are there, and none that can be decoded is video.
     fn without_video(&self) -> ReadError {
-        if self.missing.is_empty() { ReadError::NoVideo } else { ReadError::NoDecoder(self.missing.join(", ")) }
+        if self.missing.is_empty() {
+            ReadError::NoVideo
+        } else {
+            ReadError::NoDecoder(self.missing.join(", "))
+        }
     }
 
     /// An error of GStreamer's as one of ours.
@@ -234,7 +241,9 @@ impl Reader {
         }
         match error.kind::<gst::StreamError>() {
             Some(gst::StreamError::CodecNotFound) => return ReadError::NoDecoder(text),
-            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => return ReadError::NotMedia(text),
+            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => {
+                return ReadError::NotMedia(text);
+            }
             _ => {}
         }
         match error.kind::<gst::ResourceError>() {
@@ -280,6 +289,7 @@ fn uri_of(input: &str) -> Result<String, ReadError> {
         return Err(ReadError::Empty);
     }
     let absolute = std::path::absolute(path).map_err(|error| ReadError::Open(error.to_string()))?;
-    let uri = gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
+    let uri =
+        gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
     Ok(uri.into())
 }

@@ -27,10 +27,13 @@ const IN_THE_WAY: f64 = 0.2;
 /// Fewer marked cells are no trail.
 const LEAST: f64 = 3.0;
 
+/// Per lag the share of cells that stay marked, and the marked cells at the end.
+type Lasting = (Vec<Option<f64>>, f64);
+
 /// Lasting of the marks of one clip from maps `[T, MAPS, H, W]` in 0…1: for every lag from 1 to T − 1 the share
 /// of cells that stay marked (nothing where no frame shows a trail so early), and the marked cells of the last
 /// frame.
-pub(crate) fn lasting(maps: &Tensor) -> (Vec<Option<f64>>, f64) {
+pub(crate) fn lasting(maps: &Tensor) -> Lasting {
     let t = maps.size()[0];
     let (subject, marks) = (maps.select(1, 0), maps.select(1, 2));
     let count = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);
@@ -48,7 +51,7 @@ pub(crate) fn lasting(maps: &Tensor) -> (Vec<Option<f64>>, f64) {
 }
 
 /// Mean over clips, lag by lag.
-fn curve(clips: &[(Vec<Option<f64>>, f64)], rate: f64) -> Vec<(f64, f64)> {
+fn curve(clips: &[Lasting], rate: f64) -> Vec<(f64, f64)> {
     let lags = clips.iter().map(|(shares, _)| shares.len()).max().unwrap_or(0);
     (0..lags)
         .filter_map(|lag| {
@@ -73,7 +76,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let rate = generator.frame_rate();
     let bar = progress::bar(args.claim_clips, 0);
     bar.set_message("marks that stay");
-    let mut clips: [Vec<(Vec<Option<f64>>, f64)>; 3] = Default::default();
+    let mut clips: [Vec<Lasting>; 3] = Default::default();
     let (mut rows, mut csv, mut agreements) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..args.claim_clips {
         let scene = data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + i, &domain, false);
@@ -108,7 +111,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
 
 fn write(
     report: &mut Report,
-    clips: &[Vec<(Vec<Option<f64>>, f64)>; 3],
+    clips: &[Vec<Lasting>; 3],
     agreements: &[f64],
     rate: f64,
 ) -> anyhow::Result<()> {

@@ -114,6 +114,8 @@ pub(crate) fn restricted(domain: &Domain, camera: Camera, motion: Motion) -> Dom
     domain.cameras = vec![camera];
     domain.motions = vec![motion];
     domain.styles = vec![Style::Shaded];
+    // Captions must be able to name the camera.
+    domain.wordy_captions = true;
     domain
 }
 

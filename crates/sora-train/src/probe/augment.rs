@@ -106,7 +106,7 @@ fn degraded(video: Tensor, seeds: &mut Seeds) -> Tensor {
     if seeds.below(3) == 0 {
         // Blotches that come and go, as of latents that are slightly wrong.
         let blotches = Tensor::randn([t, 3, 8, 8], options) * f64::from(seeds.range(0.02, 0.1));
-        x = x + blotches.upsample_bilinear2d([SIDE, SIDE], false, None, None);
+        x += blotches.upsample_bilinear2d([SIDE, SIDE], false, None, None);
     }
     x.clamp(-1.0, 1.0)
 }

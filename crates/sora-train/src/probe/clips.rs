@@ -177,7 +177,7 @@ impl Source {
             let pixels = clip_to_tensor(&clip);
             let mut versions = vec![(pixels.shallow_clone(), 0i64)];
             if let Some(vae) = vae.filter(|_| index % RECONSTRUCT_EVERY == 0) {
-                let noisy = (index / RECONSTRUCT_EVERY) % 2 == 0;
+                let noisy = (index / RECONSTRUCT_EVERY).is_multiple_of(2);
                 versions.push((reconstruct(vae, &pixels, if noisy { index } else { 0 }), 1));
             }
             let true_maps = (true_maps(&clip.truth, clip.size) * 255.0).round().to_kind(Kind::Uint8);

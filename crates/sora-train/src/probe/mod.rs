@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_vae: bool,
     /// Scenes to render, a multiple of 100.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 6000)]
     clips: u64,
     /// Scenes that are only measured on, a multiple of 100.
     #[arg(long, default_value_t = 400)]
@@ -79,6 +79,9 @@ pub(crate) struct Args {
 
 /// Share of a batch that went through the VAE.
 const RECONSTRUCTED: usize = 4;
+
+/// Share of what is known of a frame that a step does without.
+const DROPOUT: f64 = 0.15;
 
 /// The shards that a step may draw from: few at first, all of them after two thirds of the steps.
 fn available(step: u64, steps: u64, shards: u64) -> u64 {
@@ -122,8 +125,8 @@ impl Pool {
 }
 
 /// Losses of a batch: clip answers, frame answers, maps.
-fn losses(probe: &Probe, batch: &Batch) -> [Tensor; 3] {
-    let reading = probe.forward(&batch.video);
+fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] {
+    let reading = probe.forward_with_dropout(&batch.video, dropout);
     let zero = || Tensor::zeros([], (Kind::Float, Device::Cpu));
     let cross_entropy = |logits: &Tensor, labels: &Tensor| {
         let weight = labels.ge(0).to_kind(Kind::Float);
@@ -179,7 +182,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tch::set_num_threads(args.threads);
     let config = presets::settle(&args.run, ProbeConfig { channels, ..ProbeConfig::default() })?;
     let (mut parameters, probe) = Parameters::build(Device::Cpu, args.seed, |w| Probe::new(w, &config))?;
-    let mut adam = AdamW::new(&parameters.flat, 0.01, 0.995).with_muon(parameters.hidden_matrices());
+    let mut adam = AdamW::new(&parameters.flat, 0.05, 0.99).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("probe: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
@@ -204,7 +207,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         pool.grow_to(available(step, args.steps, shards))?;
         let mut seeds = Seeds::new(args.seed, step, 8);
         let batch = pool.batch(&mut seeds, args.batch);
-        let [answers, frames, maps] = losses(&probe, &batch);
+        let [answers, frames, maps] = losses(&probe, &batch, DROPOUT);
         (&answers + &frames * 0.3 + &maps * 5.0).backward();
         let gradient = parameters.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);

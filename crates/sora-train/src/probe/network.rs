@@ -2,8 +2,10 @@
 //!
 //! Every frame goes through a few 2-D convolutions (colours, the same brightened so that dark styles show,
 //! what changed since the frame before, coordinates). A per-frame head draws where the subject, its companion
-//! and the marks on the ground are; features are pooled over the picture and under these maps. Dilated
-//! convolutions over time follow, then a feature vector for the clip and one linear head per question.
+//! and the marks on the ground are; features are pooled over the picture and under these maps. The subject is cut
+//! out where its map says it is, always at one size, and goes through convolutions of its own: what it is and how
+//! it turns is learned once, not for every place. Dilated convolutions over time follow, then a feature vector for
+//! the clip and one linear head per question.
 
 use serde::{Deserialize, Serialize};
 use sora_diffusion::weights::Weights;
@@ -29,11 +31,14 @@ pub(crate) struct ProbeConfig {
     pub(crate) token: i64,
     /// Length of a clip's feature vector, the space of Fréchet distances.
     pub(crate) feature: i64,
+    /// Whether the subject is cut out and looked at closely.
+    #[serde(default)]
+    pub(crate) close: bool,
 }
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        Self { channels: [32, 96], token: 128, feature: 64 }
+        Self { channels: [32, 96], token: 128, feature: 64, close: true }
     }
 }
 
@@ -105,6 +110,7 @@ pub(crate) struct Probe {
     map_fine: Affine,
     map_coarse: Affine,
     map_out: Affine,
+    close: Option<([Stage; 3], Affine)>,
     frame: Affine,
     over_time: Vec<(Affine, Affine)>,
     feature: Affine,
@@ -114,6 +120,10 @@ pub(crate) struct Probe {
 
 /// Red, green, blue; brightened; changed; column and row.
 const IN_CHANNELS: i64 = 11;
+/// Those of the subject cut out: all but the coordinates.
+const CLOSE_CHANNELS: i64 = 9;
+/// Pixels of its side.
+const CLOSE_SIDE: i64 = 20;
 const MAP_CHANNELS: i64 = 16;
 const DILATIONS: [i64; 3] = [1, 2, 4];
 
@@ -122,8 +132,8 @@ impl Probe {
     pub(crate) fn new(w: &Weights, config: &ProbeConfig) -> sora_diffusion::Result<Self> {
         let [c2, c3] = config.channels;
         let token = config.token;
-        // Mean and maximum of the picture, features and colours under two maps, extent of three maps.
-        let pooled = 2 * c3 + 2 * (c2 + c3 + 3) + 5 * MAPS;
+        // Mean and maximum of the picture, features and colours under two maps, extent of three maps, subject.
+        let pooled = 2 * c3 + 2 * (c2 + c3 + 3) + 5 * MAPS + if config.close { c3 } else { 0 };
         let time = |i: usize| -> sora_diffusion::Result<_> {
             let w = w.pp("over_time").pp(i);
             Ok((Affine::new(&w.pp("norm"), &[token])?, Affine::new(&w, &[token, token, 3])?))
@@ -131,6 +141,16 @@ impl Probe {
         let head = |name: &str, classes: i64, from: i64| {
             Affine::new(&w.pp("proj_out").pp(name.replace(' ', "_")), &[classes, from])
         };
+        let close = config.close.then(|| {
+            let w = w.pp("close");
+            let stages = [
+                Stage::new(&w.pp(0), CLOSE_CHANNELS, c2, 3, 1)?,
+                Stage::new(&w.pp(1), c2, c2, 4, 2)?,
+                Stage::new(&w.pp(2), c2, 2 * c2, 4, 2)?,
+            ];
+            Ok((stages, Affine::new(&w.pp("out"), &[c3, 2 * c2 * (CLOSE_SIDE / 4).pow(2)])?))
+        });
+        let close: Option<sora_diffusion::Result<_>> = close;
         let heads = Question::ALL.iter().map(|q| head(q.name(), q.classes(), config.feature));
         Ok(Self {
             stages: [
@@ -142,6 +162,7 @@ impl Probe {
             map_fine: Affine::new(&w.pp("map_fine"), &[MAP_CHANNELS, c2, 3, 3])?,
             map_coarse: Affine::new(&w.pp("map_coarse"), &[MAP_CHANNELS, c3, 3, 3])?,
             map_out: Affine::new(&w.pp("proj_out.maps"), &[MAPS, MAP_CHANNELS, 3, 3])?,
+            close: close.transpose()?,
             frame: Affine::new(&w.pp("frame"), &[token, pooled])?,
             over_time: (0..DILATIONS.len()).map(time).collect::<sora_diffusion::Result<_>>()?,
             feature: Affine::new(&w.pp("feature"), &[config.feature, 2 * token])?,
@@ -155,6 +176,11 @@ impl Probe {
 
     /// Reads clips `[B, T, 3, SIDE, SIDE]` in −1…1; any T.
     pub(crate) fn forward(&self, clips: &Tensor) -> Reading {
+        self.forward_with_dropout(clips, 0.0)
+    }
+
+    /// The same, with this share of what is known of a frame left out at random, for training.
+    pub(crate) fn forward_with_dropout(&self, clips: &Tensor, dropout: f64) -> Reading {
         let (b, t, _, _, _) = clips.size5().expect("B T 3 H W");
         let x = inputs(clips);
         let [stem, mix1, down, mix2] = &self.stages;
@@ -175,14 +201,23 @@ impl Probe {
         let under = weights.narrow(1, 0, 2).flatten(2, 3);
         let under = &under / (under.sum_dim_intlist([2i64].as_slice(), true, Kind::Float) + 0.5);
         let under = under.bmm(&detail.transpose(1, 2)).flatten(1, 2);
+        let extents = extents(&weights);
         let whole = coarse.flatten(2, 3);
-        let pooled = [
+        let mut pooled = vec![
             whole.mean_dim([2i64].as_slice(), false, Kind::Float),
             whole.amax([2i64].as_slice(), false),
             under,
-            extents(&weights).flatten(1, 2),
+            extents.flatten(1, 2),
         ];
-        let token = self.frame.linear(&Tensor::cat(&pooled, 1)).view([b, t, -1]);
+        if let Some((stages, out)) = &self.close {
+            let mut seen = cut_out(&x, &extents);
+            for stage in stages {
+                seen = stage.forward(&seen);
+            }
+            pooled.push(out.linear(&seen.flatten(1, 3)).relu());
+        }
+        let pooled = Tensor::cat(&pooled, 1).dropout(dropout, dropout > 0.0);
+        let token = self.frame.linear(&pooled).view([b, t, -1]);
         let frame = token.relu();
         let frame_colour = self.frame_heads[0].linear(&frame);
         let frame_subject = self.frame_heads[1].linear(&frame);
@@ -190,13 +225,13 @@ impl Probe {
         let mut x = token.transpose(1, 2); // [B, token, T]
         for ((norm, conv), dilation) in self.over_time.iter().zip(DILATIONS) {
             let inner = norm.norm(&x).relu();
-            x += inner.conv1d(&conv.weight, Some(&conv.bias), [1], [dilation], [dilation], 1);
+            x = &x + inner.conv1d(&conv.weight, Some(&conv.bias), [1], [dilation], [dilation], 1);
         }
         let x = x.relu();
         let mean = x.mean_dim([2i64].as_slice(), false, Kind::Float);
         let most = x.amax([2i64].as_slice(), false);
         let feature = self.feature.linear(&Tensor::cat(&[mean, most], 1));
-        let read = feature.relu();
+        let read = feature.relu().dropout(dropout, dropout > 0.0);
         Reading {
             answers: self.heads.iter().map(|head| head.linear(&read)).collect(),
             maps: maps.view([b, t, MAPS, MAP_SIDE, MAP_SIDE]),
@@ -205,6 +240,26 @@ impl Probe {
             frame_subject,
         }
     }
+}
+
+/// The subject, cut out by its map: inputs `[N, IN_CHANNELS, SIDE, SIDE]` and [`extents`] →
+/// `[N, CLOSE_CHANNELS, CLOSE_SIDE, CLOSE_SIDE]`.
+fn cut_out(x: &Tensor, extents: &Tensor) -> Tensor {
+    let n = x.size()[0];
+    // Where to look is not learned from what is seen there.
+    let subject = extents.detach().select(1, 0); // area, centre, spread
+    let centre = subject.narrow(1, 1, 2);
+    let spread = (subject.narrow(1, 3, 2) / 4.0).amax([1i64].as_slice(), true);
+    // Twice the standard deviation covers a disc; half as much again for what sticks out.
+    let half = (spread.sqrt() * 3.0).clamp(0.15, 0.8);
+    let ramp =
+        (Tensor::arange(CLOSE_SIDE, (Kind::Float, x.device())) + 0.5) * (2.0 / CLOSE_SIDE as f64) - 1.0;
+    let square = [n, CLOSE_SIDE, CLOSE_SIDE];
+    let axis = |dim: i64, view: [i64; 3]| {
+        (ramp.view(view) * half.unsqueeze(-1) + centre.select(1, dim).view([n, 1, 1])).expand(square, false)
+    };
+    let grid = Tensor::stack(&[axis(0, [1, 1, CLOSE_SIDE]), axis(1, [1, CLOSE_SIDE, 1])], 3);
+    x.narrow(1, 0, CLOSE_CHANNELS).grid_sampler(&grid, 0, 1, false)
 }
 
 /// `[B, T, 3, H, W]` → `[B·T, IN_CHANNELS, H, W]`.

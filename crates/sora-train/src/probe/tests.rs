@@ -13,7 +13,7 @@ use crate::parameters::Parameters;
 use crate::seeds::Seeds;
 
 fn toy() -> ProbeConfig {
-    ProbeConfig { channels: [8, 16], token: 32, feature: 16 }
+    ProbeConfig { channels: [8, 16], token: 32, feature: 16, close: true }
 }
 
 fn build(config: &ProbeConfig) -> (Parameters, Probe) {
@@ -41,7 +41,7 @@ fn a_toy_probe_learns_what_it_is_shown() {
     let mut first = f64::NAN;
     let mut last = f64::NAN;
     for step in 0..50 {
-        let [answers, frames, maps] = losses(&probe, &batch);
+        let [answers, frames, maps] = losses(&probe, &batch, 0.0);
         let loss = answers + frames * 0.3 + maps * 5.0;
         loss.backward();
         last = loss.double_value(&[]);

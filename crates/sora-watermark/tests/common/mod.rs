@@ -115,7 +115,7 @@ impl Clip {
         })
     }
 
-    pub fn from_frame(&self, first: usize) -> Self {
+    pub fn starting_at(&self, first: usize) -> Self {
         Self { frames: self.frames[first..].to_vec(), ..self.clone() }
     }
 
