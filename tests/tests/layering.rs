@@ -79,9 +79,8 @@ fn only_the_engine_side_is_on_torch_and_only_plugins_on_gstreamer() {
         let torch = ["tch", "torch-sys"].iter().any(|torch| package.normal.contains(*torch));
         assert!(!torch || ON_TORCH.contains(&name.as_str()), "{name} must not be on torch");
         let gstreamer = package.normal.contains("gstreamer");
-        let may = name.starts_with("gst-plugin-")
-            || name == "sora-tests"
-            || ON_GSTREAMER.contains(&name.as_str());
+        let may =
+            name.starts_with("gst-plugin-") || name == "sora-tests" || ON_GSTREAMER.contains(&name.as_str());
         assert!(!gstreamer || may, "{name} must not be on GStreamer");
     }
 }

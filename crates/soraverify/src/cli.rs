@@ -152,4 +152,3 @@ fn show(bar: &ProgressBar, time: Duration, length: Option<Duration>) {
     }
     bar.set_position(time.as_secs());
 }
-

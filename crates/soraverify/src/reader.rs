@@ -9,7 +9,8 @@ use sora_gst::{FrameError, FrameLayout, Samples};
 use sora_watermark::{LumaPlane, LumaRange, SampleFormat, WatermarkError};
 
 /// The formats that are looked at as they are, since their first plane is luma; others are converted.
-const FORMATS: &str = "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
+const FORMATS: &str =
+    "{ I420, YV12, NV12, NV21, GRAY8, Y42B, Y444, P010_10LE, I420_10LE, I422_10LE, Y444_10LE }";
 
 /// How long a wait for a frame lasts before the bus is looked at again.
 const STEP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
@@ -58,6 +59,8 @@ pub struct Reader {
     streams: Arc<Mutex<Streams>>,
     /// Plugins that the decoder missed.
     missing: Vec<String>,
+    /// It missed others, for sound or words, which are not wanted.
+    others_missing: bool,
     last: Duration,
 }
 
@@ -140,7 +143,9 @@ impl Reader {
         wired.map_err(|error| ReadError::Gstreamer(error.to_string()))?;
         let streams = Arc::<Mutex<Streams>>::default();
         let found = Arc::clone(&streams);
-        let entry = convert.static_pad("sink").ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
+        let entry = convert
+            .static_pad("sink")
+            .ok_or_else(|| ReadError::Gstreamer("videoconvert has no pad".into()))?;
         source.connect_pad_added(move |_, pad| {
             // The first video stream; cover pictures and further angles come after it.
             let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
@@ -157,7 +162,15 @@ impl Reader {
         let bus = pipeline.bus().ok_or_else(|| ReadError::Gstreamer("no bus".into()))?;
         // What goes wrong is on the bus.
         let _ = pipeline.set_state(gst::State::Playing);
-        Ok(Self { pipeline, sink, bus, streams, missing: Vec::new(), last: Duration::ZERO })
+        Ok(Self {
+            pipeline,
+            sink,
+            bus,
+            streams,
+            missing: Vec::new(),
+            others_missing: false,
+            last: Duration::ZERO,
+        })
     }
 
     /// Length of the input, where it is known.
@@ -176,10 +189,14 @@ impl Reader {
             }
             while let Some(message) = self.bus.pop() {
                 match message.view() {
-                    gst::MessageView::Error(error) => return Err(self.explain(&error)),
+                    gst::MessageView::Error(error) => return Err(self.explain(error)),
                     gst::MessageView::Element(element) => {
                         let structure = element.structure();
-                        self.missing.extend(structure.and_then(missing_for_video));
+                        match structure.and_then(missing_plugin) {
+                            Some((name, true)) => self.missing.push(name),
+                            Some((_, false)) => self.others_missing = true,
+                            None => {}
+                        }
                     }
                     _ => {}
                 }
@@ -212,7 +229,11 @@ impl Reader {
 
     /// All streams are there, and none that can be decoded is video.
     fn without_video(&self) -> ReadError {
-        if self.missing.is_empty() { ReadError::NoVideo } else { ReadError::NoDecoder(self.missing.join(", ")) }
+        if self.missing.is_empty() {
+            ReadError::NoVideo
+        } else {
+            ReadError::NoDecoder(self.missing.join(", "))
+        }
     }
 
     /// An error of GStreamer's as one of ours.
@@ -221,7 +242,8 @@ impl Reader {
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             (streams.complete, streams.video)
         };
-        if complete && !video {
+        let only_others_missing = self.others_missing && self.missing.is_empty();
+        if !video && (complete || only_others_missing) {
             return self.without_video();
         }
         let error = message.error();
@@ -234,7 +256,9 @@ impl Reader {
         }
         match error.kind::<gst::StreamError>() {
             Some(gst::StreamError::CodecNotFound) => return ReadError::NoDecoder(text),
-            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => return ReadError::NotMedia(text),
+            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => {
+                return ReadError::NotMedia(text);
+            }
             _ => {}
         }
         match error.kind::<gst::ResourceError>() {
@@ -244,15 +268,15 @@ impl Reader {
     }
 }
 
-/// What a "missing-plugin" message names, unless it is for something that is not looked at.
-fn missing_for_video(structure: &gst::StructureRef) -> Option<String> {
+/// What a "missing-plugin" message names, and whether that is wanted for video.
+fn missing_plugin(structure: &gst::StructureRef) -> Option<(String, bool)> {
     if structure.name() != "missing-plugin" {
         return None;
     }
     let format = structure.get::<gst::Caps>("detail").ok();
     let kind = format.as_ref().and_then(|caps| caps.structure(0)).map(|structure| structure.name().as_str());
     let other = kind.is_some_and(|kind| OTHER_STREAMS.iter().any(|other| kind.starts_with(other)));
-    if other { None } else { structure.get::<String>("name").ok() }
+    Some((structure.get("name").ok()?, !other))
 }
 
 impl Drop for Reader {
@@ -280,6 +304,7 @@ fn uri_of(input: &str) -> Result<String, ReadError> {
         return Err(ReadError::Empty);
     }
     let absolute = std::path::absolute(path).map_err(|error| ReadError::Open(error.to_string()))?;
-    let uri = gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
+    let uri =
+        gst::glib::filename_to_uri(absolute, None).map_err(|error| ReadError::Open(error.to_string()))?;
     Ok(uri.into())
 }

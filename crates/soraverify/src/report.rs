@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn long_lists_of_ranges_are_cut() {
-        let ranges: Vec<[f64; 2]> = (0..10).map(|second| [f64::from(second), f64::from(second) + 0.5]).collect();
+        let ranges: Vec<[f64; 2]> =
+            (0..10).map(|second| [f64::from(second), f64::from(second) + 0.5]).collect();
         assert_eq!(times(&ranges[..2]), "0.0 to 0.5 s, 1.0 to 1.5 s");
         assert!(times(&ranges).ends_with("7.0 to 7.5 s and 2 more"));
     }

@@ -51,7 +51,8 @@ impl Folder {
 
     /// Two seconds of H.264 in MP4; `mark` is what lies before the encoder.
     fn movie(&self, name: &str, mark: &str) -> PathBuf {
-        let source = "videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=480,height=270,framerate=25/1";
+        let source =
+            "videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=480,height=270,framerate=25/1";
         self.make(name, &format!("{source} ! {mark} ! x264enc speed-preset=veryfast ! mp4mux"))
     }
 }
@@ -96,7 +97,10 @@ fn a_marked_movie_is_found_with_its_id_and_its_times() {
     let [report] = &lines(&output)[..] else { panic!("{output:?}") };
     assert_eq!(report["version"], 1);
     assert_eq!(report["file"], movie.to_str().expect("UTF-8"));
-    assert_eq!((&report["found"], &report["conflict"], &report["error"]), (&true.into(), &false.into(), &Value::Null));
+    assert_eq!(
+        (&report["found"], &report["conflict"], &report["error"]),
+        (&true.into(), &false.into(), &Value::Null)
+    );
     let mark = &report["marks"][0];
     assert_eq!(mark["id"], ID);
     assert!(mark["log10_p"].as_f64().is_some_and(|bound| bound < -6.0), "{report}");
@@ -169,7 +173,10 @@ fn two_ids_are_told_as_a_conflict() {
         "once.mkv",
         &format!("videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=480,height=270,framerate=25/1 ! sorawatermark id={ID} ! matroskamux"),
     );
-    let again = format!("filesrc location={} ! matroskademux ! sorawatermark id={OTHER_ID} ! matroskamux", raw.display());
+    let again = format!(
+        "filesrc location={} ! matroskademux ! sorawatermark id={OTHER_ID} ! matroskamux",
+        raw.display()
+    );
     let twice = folder.make("twice.mkv", &again);
     let output = verify(&[&twice], &["--json"]);
     assert_eq!(code(&output), 0, "{output:?}");
@@ -210,7 +217,10 @@ fn what_cannot_be_read_is_two_and_says_why() {
         (folder.0.path().to_owned(), "folder"),
         (folder.write("empty.mp4", b""), "empty (0 bytes)"),
         (folder.write("words.mp4", "no video at all\n".repeat(50).as_bytes()), "no video"),
-        (folder.write("noise.mp4", &(0..4000u32).map(|n| (n * n >> 5) as u8).collect::<Vec<_>>()), "no video"),
+        (
+            folder.write("noise.mp4", &(0..4000u32).map(|n| (n * n >> 5) as u8).collect::<Vec<_>>()),
+            "no video",
+        ),
         (folder.write("cut.mp4", &whole[..whole.len() / 2]), ""),
         (wave, "no video"),
         (tiny, "at least 64"),

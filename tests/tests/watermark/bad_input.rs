@@ -68,7 +68,8 @@ fn settings_out_of_their_range_are_refused_with_the_range() {
         ("soradetect", "key", text(&short), ["1 bytes", "32"]),
         ("soradetect", "expect-id", "zz".to_value(), ["\"zz\"", "24 hexadecimal"]),
     ] {
-        let mut playing = play(&format!("videotestsrc num-buffers=3 ! {CAPS} ! {factory} name=src ! fakesink"));
+        let mut playing =
+            play(&format!("videotestsrc num-buffers=3 ! {CAPS} ! {factory} name=src ! fakesink"));
         playing.src().set_property_from_value(property, &value);
         assert!(playing.pipeline.set_state(gst::State::Playing).is_err(), "{factory} {property} {value:?}");
         playing.wait_for_end();
@@ -92,7 +93,8 @@ fn a_key_is_never_logged() {
         lines.lock().expect("no panic").push_str(&(text + "\n"));
     });
     gst::log::set_active(true);
-    let line = format!("videotestsrc num-buffers=3 ! {CAPS} ! sorawatermark key={} ! fakesink", file.display());
+    let line =
+        format!("videotestsrc num-buffers=3 ! {CAPS} ! sorawatermark key={} ! fakesink", file.display());
     run(&line).assert_clean();
     gst::log::remove_log_function(function);
     let log = log.lock().expect("no panic").clone();
@@ -145,7 +147,8 @@ fn what_cannot_be_marked_is_an_error_or_passes_by_the_rule() {
         let errors = refused.errors();
         assert!(errors[0].0.contains(part), "{caps}: {errors:?}");
 
-        let passed = run(&format!("{source}sorawatermark on-unsupported=pass ! appsink name=sink sync=false"));
+        let passed =
+            run(&format!("{source}sorawatermark on-unsupported=pass ! appsink name=sink sync=false"));
         let warnings = passed.warnings();
         assert!(warnings.len() == 1 && warnings[0].contains(part), "{caps}: {warnings:?}");
         let plain = run(&format!("{source}appsink name=sink sync=false"));
@@ -174,7 +177,8 @@ fn any_bytes_may_be_set_as_a_key_or_an_id() {
     use gst::glib::{gobject_ffi, types::Type};
     sora_tests::init();
     for property in [c"key", c"id"] {
-        let mut playing = play(&format!("videotestsrc num-buffers=1 ! {CAPS} ! sorawatermark name=src ! fakesink"));
+        let mut playing =
+            play(&format!("videotestsrc num-buffers=1 ! {CAPS} ! sorawatermark name=src ! fakesink"));
         let mut value = gst::glib::Value::from_type(Type::STRING);
         // SAFETY: the value holds a string, the text ends in NUL, and both outlive the calls; this is
         // what a C program does that passes its arguments on.

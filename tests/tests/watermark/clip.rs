@@ -33,7 +33,8 @@ pub(crate) fn picture(width: usize, height: usize, number: usize) -> Vec<u8> {
         for x in 0..width {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let texture = if y > height / 2 { (noise >> 28) as usize } else { 0 };
-            let ball = (x + width - 3 * number % width) % width < width / 5 && y > height / 3 && y < height / 2;
+            let ball =
+                (x + width - 3 * number % width) % width < width / 5 && y > height / 3 && y < height / 2;
             let value = 60 + 100 * x / width + texture + if ball { 50 } else { 0 };
             bytes.push(value as u8);
         }

@@ -24,7 +24,8 @@ fn flag(structure: &gst::StructureRef, name: &str) -> bool {
 
 /// What the detector says of frames that another element marked, with nothing dropped.
 fn verdict_on(settings: &str, frames: &[gst::Buffer]) -> gst::Structure {
-    let mut harness = harness(&format!("soradetect drop=false {settings}"), &info(VideoFormat::Gray8, 320, 240));
+    let mut harness =
+        harness(&format!("soradetect drop=false {settings}"), &info(VideoFormat::Gray8, 320, 240));
     let bus = gst::Bus::new();
     harness.element().expect("an element").set_bus(Some(&bus));
     for (number, frame) in frames.iter().enumerate() {
@@ -133,13 +134,17 @@ fn elements_behind_it_hear_of_a_mark_before_eos_and_once() {
     }
     assert!(harness.push_event(gst::event::Eos::new()));
     let events = events_until_eos(&mut harness);
-    let ours = |event: &gst::Event| event.structure().is_some_and(|structure| structure.name() == "sora-watermark");
+    let ours =
+        |event: &gst::Event| event.structure().is_some_and(|structure| structure.name() == "sora-watermark");
     let at: Vec<usize> = (0..events.len()).filter(|at| ours(&events[*at])).collect();
     let eos = events.iter().position(|event| event.type_() == gst::EventType::Eos).expect("EOS");
     assert!(at.len() == 1 && at[0] < eos, "{events:?}");
     let event = &events[at[0]];
     assert!(event.is_serialized() && event.type_().is_sticky());
-    assert_eq!(event.structure().and_then(|structure| structure.get::<String>("id").ok()).as_deref(), Some(ID));
+    assert_eq!(
+        event.structure().and_then(|structure| structure.get::<String>("id").ok()).as_deref(),
+        Some(ID)
+    );
 }
 
 #[test]
@@ -173,7 +178,8 @@ fn a_flush_begins_a_new_verdict() {
         harness.push_and_pull(frame).expect("it passes");
     }
     assert!(harness.push_event(gst::event::Eos::new()));
-    let last = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element])).last().expect("a verdict");
+    let last =
+        std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element])).last().expect("a verdict");
     let verdict = last.structure().expect("a structure");
     assert!(flag(verdict, "final") && !flag(verdict, "found"), "{verdict:?}");
     assert_eq!(verdict.get::<u64>("frames"), Ok(10));

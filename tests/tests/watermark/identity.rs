@@ -7,9 +7,12 @@ use sora_gst::provenance::CONTEXT_TYPE;
 use sora_tests::{play, run};
 use sora_watermark::Key;
 
-use crate::clip::{FRAME, ID, OTHER_ID, SECOND, buffer, bytes, clip, detect_under, element, harness, info, marked, payload};
+use crate::clip::{
+    FRAME, ID, OTHER_ID, SECOND, buffer, bytes, clip, detect_under, element, harness, info, marked, payload,
+};
 
-const SOURCE: &str = "videotestsrc num-buffers=3 ! video/x-raw,format=GRAY8,width=320,height=240,framerate=25/1";
+const SOURCE: &str =
+    "videotestsrc num-buffers=3 ! video/x-raw,format=GRAY8,width=320,height=240,framerate=25/1";
 
 fn proposal(id: &str) -> gst::Context {
     let mut proposal = Provenance::default();
@@ -76,7 +79,9 @@ fn the_tags_of_the_source_stay() {
 
 #[test]
 fn the_property_goes_before_a_proposal_and_a_proposal_before_chance() {
-    for (property, expected) in [("", OTHER_ID), (&*format!("id={ID}"), ID), (&*format!("id={}", &ID[2..]), ID)] {
+    for (property, expected) in
+        [("", OTHER_ID), (&*format!("id={ID}"), ID), (&*format!("id={}", &ID[2..]), ID)]
+    {
         let mut playing = play(&format!("{SOURCE} ! sorawatermark name=src {property} ! fakesink"));
         playing.pipeline.set_context(&proposal(OTHER_ID));
         playing.pipeline.set_state(gst::State::Playing).expect("it starts");

@@ -5,11 +5,14 @@ use gst_video::VideoFormat;
 use sora_tests::run;
 use sora_watermark::{Embedder, Key, LumaPlaneMut, LumaRange, SampleFormat, Strength};
 
-use crate::clip::{FRAME, ID, SECOND, buffer, bytes, clip, detect, element, harness, info, marked, payload, picture};
+use crate::clip::{
+    FRAME, ID, SECOND, buffer, bytes, clip, detect, element, harness, info, marked, payload, picture,
+};
 
 /// What the embedder makes of a GRAY8 frame at `time`.
 fn embedded(width: usize, height: usize, frame: &[u8], time: gst::ClockTime) -> Vec<u8> {
-    let mut embedder = Embedder::new(&Key::public(), payload(ID), width, height, Strength::Standard).expect("valid");
+    let mut embedder =
+        Embedder::new(&Key::public(), payload(ID), width, height, Strength::Standard).expect("valid");
     let mut frame = frame.to_vec();
     let plane = LumaPlaneMut::new(&mut frame, SampleFormat::U8, width, height, width, LumaRange::Limited);
     embedder.embed(&mut plane.expect("a whole frame"), time.into()).expect("the size is right");
@@ -51,7 +54,8 @@ fn odd_sizes_carry_the_mark() {
         [(VideoFormat::I420, 321, 243), (VideoFormat::Nv12, 257, 255), (VideoFormat::Rgb, 323, 241)]
     {
         let caps = format!("video/x-raw,format={format},width={width},height={height},framerate=25/1");
-        let line = format!("videotestsrc num-buffers={SECOND} ! {caps} ! sorawatermark id={ID} ! appsink name=sink");
+        let line =
+            format!("videotestsrc num-buffers={SECOND} ! {caps} ! sorawatermark id={ID} ! appsink name=sink");
         let report = run(&(line + " sync=false"));
         let frames: Vec<gst::Buffer> =
             report.assert_clean().samples.iter().filter_map(|sample| sample.buffer_owned()).collect();
@@ -138,7 +142,8 @@ fn a_new_size_keeps_the_id_and_the_time() {
     let mut harness = harness("sorawatermark", &info(VideoFormat::Gray8, 320, 240));
     let frame_at = |harness: &mut gst_check::Harness, width, height, number: usize| {
         let time = FRAME * number as u64;
-        let out = harness.push_and_pull(buffer(picture(width, height, number), Some(time))).expect("it passes");
+        let out =
+            harness.push_and_pull(buffer(picture(width, height, number), Some(time))).expect("it passes");
         (bytes(&out), time)
     };
     frame_at(&mut harness, 320, 240, 0);
@@ -177,7 +182,8 @@ fn a_flush_starts_the_time_anew() {
 fn late_frames_are_not_dropped() {
     let mut harness = harness("sorawatermark", &info(VideoFormat::Gray8, 320, 240));
     for frame in clip(320, 240, 4) {
-        let late = gst::event::Qos::new(gst::QOSType::Underflow, 4.0, 1_000_000_000, gst::ClockTime::SECOND * 9);
+        let late =
+            gst::event::Qos::new(gst::QOSType::Underflow, 4.0, 1_000_000_000, gst::ClockTime::SECOND * 9);
         harness.push_upstream_event(late);
         harness.push_and_pull(frame).expect("every frame passes");
     }
@@ -194,7 +200,8 @@ fn the_strengths_differ_and_a_target_psnr_is_met() {
             .sum();
         10.0 * (255.0 * 255.0 * 320.0 * 240.0 / error).log10()
     };
-    let [subtle, standard, robust] = ["subtle", "standard", "robust"].map(|name| psnr(&format!("strength={name}")));
+    let [subtle, standard, robust] =
+        ["subtle", "standard", "robust"].map(|name| psnr(&format!("strength={name}")));
     assert!(subtle > standard + 1.0 && standard > robust + 1.0, "{subtle} {standard} {robust}");
     assert!(standard > 40.0, "{standard}");
     for target in [38.0, 44.0] {

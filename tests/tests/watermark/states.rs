@@ -29,7 +29,8 @@ fn an_unlinked_element_goes_up_and_down_three_times() {
 
 #[test]
 fn fifty_cycles() {
-    let line = format!("videotestsrc ! {CAPS} ! sorawatermark ! soradetect search=untouched ! fakesink sync=false");
+    let line =
+        format!("videotestsrc ! {CAPS} ! sorawatermark ! soradetect search=untouched ! fakesink sync=false");
     let playing = play(&line);
     for cycle in 0..50 {
         for state in [gst::State::Paused, gst::State::Playing, gst::State::Paused, gst::State::Ready] {
