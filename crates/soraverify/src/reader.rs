@@ -59,6 +59,8 @@ pub struct Reader {
     streams: Arc<Mutex<Streams>>,
     /// Plugins that the decoder missed.
     missing: Vec<String>,
+    /// It missed others, for sound or words, which are not wanted.
+    others_missing: bool,
     last: Duration,
 }
 
@@ -160,7 +162,15 @@ impl Reader {
         let bus = pipeline.bus().ok_or_else(|| ReadError::Gstreamer("no bus".into()))?;
         // What goes wrong is on the bus.
         let _ = pipeline.set_state(gst::State::Playing);
-        Ok(Self { pipeline, sink, bus, streams, missing: Vec::new(), last: Duration::ZERO })
+        Ok(Self {
+            pipeline,
+            sink,
+            bus,
+            streams,
+            missing: Vec::new(),
+            others_missing: false,
+            last: Duration::ZERO,
+        })
     }
 
     /// Length of the input, where it is known.
@@ -182,7 +192,11 @@ impl Reader {
                     gst::MessageView::Error(error) => return Err(self.explain(error)),
                     gst::MessageView::Element(element) => {
                         let structure = element.structure();
-                        self.missing.extend(structure.and_then(missing_for_video));
+                        match structure.and_then(missing_plugin) {
+                            Some((name, true)) => self.missing.push(name),
+                            Some((_, false)) => self.others_missing = true,
+                            None => {}
+                        }
                     }
                     _ => {}
                 }
@@ -228,7 +242,8 @@ impl Reader {
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             (streams.complete, streams.video)
         };
-        if complete && !video {
+        let only_others_missing = self.others_missing && self.missing.is_empty();
+        if !video && (complete || only_others_missing) {
             return self.without_video();
         }
         let error = message.error();
@@ -253,15 +268,15 @@ impl Reader {
     }
 }
 
-/// What a "missing-plugin" message names, unless it is for something that is not looked at.
-fn missing_for_video(structure: &gst::StructureRef) -> Option<String> {
+/// What a "missing-plugin" message names, and whether that is wanted for video.
+fn missing_plugin(structure: &gst::StructureRef) -> Option<(String, bool)> {
     if structure.name() != "missing-plugin" {
         return None;
     }
     let format = structure.get::<gst::Caps>("detail").ok();
     let kind = format.as_ref().and_then(|caps| caps.structure(0)).map(|structure| structure.name().as_str());
     let other = kind.is_some_and(|kind| OTHER_STREAMS.iter().any(|other| kind.starts_with(other)));
-    if other { None } else { structure.get::<String>("name").ok() }
+    Some((structure.get("name").ok()?, !other))
 }
 
 impl Drop for Reader {
