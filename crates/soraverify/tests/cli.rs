@@ -218,7 +218,7 @@ fn what_cannot_be_read_is_two_and_says_why() {
         (folder.write("empty.mp4", b""), "empty (0 bytes)"),
         (folder.write("words.mp4", "no video at all\n".repeat(50).as_bytes()), "no video"),
         (
-            folder.write("noise.mp4", &(0..4000u32).map(|n| (n * n >> 5) as u8).collect::<Vec<_>>()),
+            folder.write("noise.mp4", &(0..4000u32).map(|n| ((n * n) >> 5) as u8).collect::<Vec<_>>()),
             "no video",
         ),
         (folder.write("cut.mp4", &whole[..whole.len() / 2]), ""),
