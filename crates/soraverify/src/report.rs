@@ -231,6 +231,15 @@ fn public(key_id: &str) -> &'static str {
 
 fn times(ranges: &[[f64; 2]]) -> String {
     const SHOWN: usize = 8;
+    // Ranges that touch are one to people.
+    let mut joined: Vec<[f64; 2]> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range[0] <= last[1] + 0.001 => last[1] = last[1].max(range[1]),
+            _ => joined.push(*range),
+        }
+    }
+    let ranges = joined;
     let shown = ranges.iter().take(SHOWN).map(|[start, end]| format!("{start:.1} to {end:.1} s"));
     let mut text = shown.collect::<Vec<_>>().join(", ");
     if ranges.len() > SHOWN {
@@ -255,6 +264,7 @@ mod tests {
         let ranges: Vec<[f64; 2]> =
             (0..10).map(|second| [f64::from(second), f64::from(second) + 0.5]).collect();
         assert_eq!(times(&ranges[..2]), "0.0 to 0.5 s, 1.0 to 1.5 s");
+        assert_eq!(times(&[[0.0, 4.0], [4.0, 8.0], [9.0, 10.0]]), "0.0 to 8.0 s, 9.0 to 10.0 s");
         assert!(times(&ranges).ends_with("7.0 to 7.5 s and 2 more"));
     }
 }
