@@ -44,6 +44,7 @@ pub(crate) fn picture(width: usize, height: usize, number: usize) -> Vec<u8> {
 
 /// A buffer of `bytes` that is shown at `time`.
 pub(crate) fn buffer(bytes: Vec<u8>, time: Option<gst::ClockTime>) -> gst::Buffer {
+    sora_tests::init();
     let mut buffer = gst::Buffer::from_mut_slice(bytes);
     buffer.get_mut().expect("a new buffer has one owner").set_pts(time);
     buffer
