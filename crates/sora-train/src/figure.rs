@@ -74,6 +74,12 @@ fn draw(
     std::fs::rename(&part, path).with_context(|| format!("figure {}", path.display()))
 }
 
+/// A number on an axis, without the digits that sums of tenths leave.
+fn short(value: f64) -> String {
+    let rounded = (value * 1e6).round() / 1e6;
+    format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
+}
+
 /// Low and high end of values with a margin.
 fn span(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let (low, high) =
@@ -109,7 +115,8 @@ pub(crate) fn lines(path: &Path, labels: &Labels<'_>, series: &[Series], log_x: 
             .configure_mesh()
             .x_desc(labels.x)
             .y_desc(labels.y)
-            .x_label_formatter(&|x| if log_x { format!("1e{x:.1}") } else { format!("{x}") })
+            .x_label_formatter(&|x| if log_x { format!("1e{x:.1}") } else { short(*x) })
+            .y_label_formatter(&|y| short(*y))
             .axis_desc_style(("sans-serif", 16))
             .label_style(("sans-serif", 13))
             .light_line_style(WHITE)
@@ -230,6 +237,12 @@ mod tests {
         bars(&bars_path, &LABELS, &groups, &["n".into()], &[vec![1.0], vec![0.5]]).expect("a figure");
         assert!(ink(&bars_path) > 10_000);
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 2, "no half-written files");
+    }
+
+    #[test]
+    fn numbers_on_axes_are_short() {
+        let labels = [short(0.1 + 0.2), short(0.7 + 0.1), short(-0.0), short(1200.0)];
+        assert_eq!(labels, ["0.3", "0.8", "0", "1200"]);
     }
 
     #[test]

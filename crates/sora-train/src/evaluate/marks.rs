@@ -24,6 +24,8 @@ const MARKED: f64 = 0.4;
 const STILL_MARKED: f64 = 0.2;
 /// From this share on the subject is in the way.
 const IN_THE_WAY: f64 = 0.2;
+/// Below this agreement with the truth on renders, what the probe draws is worth nothing.
+const TRUSTED: f64 = 0.3;
 /// Fewer marked cells are no trail.
 const LEAST: f64 = 3.0;
 
@@ -127,6 +129,15 @@ fn write(
             percent(mean(agreements))
         ),
     );
+    if mean(agreements) < TRUSTED {
+        report.say(
+            "",
+            &format!(
+                "This probe draws marks too badly (below {}) for its rows to say anything; the sheet can be looked at.",
+                percent(TRUSTED)
+            ),
+        );
+    }
     let at = |curve: &[(f64, f64)], second: f64| {
         let point = curve.iter().find(|(x, _)| (x - second).abs() < 1e-6);
         point.map_or(f64::NAN, |(_, y)| y / 100.0)
