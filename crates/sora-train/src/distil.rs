@@ -271,10 +271,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
-            let trained = parameters.flat.copy();
-            tch::no_grad(|| parameters.flat.copy_(&adam.average));
-            let latents = model.sample(&samples, clips.shape()?, &levels, 1.0, device);
-            tch::no_grad(|| parameters.flat.copy_(&trained));
+            let shape = clips.shape()?;
+            let latents =
+                parameters.with_values(&adam.average, || model.sample(&samples, shape, &levels, 1.0, device));
             let rows = decode_rows(&vae, &latents, &configs.statistics);
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
         }

@@ -154,6 +154,15 @@ impl Parameters {
         self.named(&self.flat).map(|(_, view)| view)
     }
 
+    /// What `look` sees while the parameters have these values, an average of them for example.
+    pub(crate) fn with_values<T>(&mut self, values: &Tensor, look: impl FnOnce() -> T) -> T {
+        let held = self.flat.copy();
+        tch::no_grad(|| self.flat.copy_(values));
+        let seen = look();
+        tch::no_grad(|| self.flat.copy_(&held));
+        seen
+    }
+
     /// Number of values.
     pub(crate) fn len(&self) -> i64 {
         self.flat.numel() as i64

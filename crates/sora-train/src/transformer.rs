@@ -349,18 +349,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
-            let trained = parameters.flat.copy();
-            tch::no_grad(|| parameters.flat.copy_(&adam.average));
-            if let Some(validation) = &validation {
-                let loss = validation.loss(&model, device);
+            let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
+            let levels: Vec<f64> = (0..=12).rev().map(|i| shift(f64::from(i) / 12.0)).collect();
+            let shape = clips.shape()?;
+            let (loss, latents) = parameters.with_values(&adam.average, || {
+                let loss = validation.as_ref().map(|validation| validation.loss(&model, device));
+                (loss, model.sample(&samples, shape, &levels, 3.0, device))
+            });
+            if let Some(loss) = loss {
                 bar.suspend(|| eprintln!("step {}: validation loss {loss:.4}", step + 1));
                 let compute = flops_per_step * (step + 1) as f64;
                 run.log_to("validation.csv", "step,flop,loss", &[(step + 1) as f64, compute, loss])?;
             }
-            let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
-            let levels: Vec<f64> = (0..=12).rev().map(|i| shift(f64::from(i) / 12.0)).collect();
-            let latents = model.sample(&samples, clips.shape()?, &levels, 3.0, device);
-            tch::no_grad(|| parameters.flat.copy_(&trained));
             let rows = decode_rows(&vae, &latents, &configs.statistics);
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
         }

@@ -146,10 +146,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
-            let trained = parameters.flat.copy();
-            tch::no_grad(|| parameters.flat.copy_(&adam.average));
-            let shown = show(&writer, &tokenizer);
-            tch::no_grad(|| parameters.flat.copy_(&trained));
+            let shown = parameters.with_values(&adam.average, || show(&writer, &tokenizer));
             bar.suspend(|| eprintln!("{}", shown.unwrap_or_else(|error| error.to_string())));
         }
     }
