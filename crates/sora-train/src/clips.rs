@@ -77,6 +77,24 @@ impl Batch {
     }
 }
 
+/// What a step draws.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw {
+    /// Whole clips; of beginnings as many more as they are shorter.
+    pub(crate) batch: usize,
+    /// Share of the steps that are block-causal.
+    pub(crate) causal: f64,
+    /// Which captions.
+    pub(crate) captions: CaptionChoice,
+    /// Shift of the noise levels, as in a flow-matching scheduler: above 1, more of them are high.
+    pub(crate) shift: f64,
+}
+
+/// σ → s·σ / (1 + (s − 1)·σ), as in arXiv 2403.03206, equation 23.
+fn shifted(sigma: &Tensor, shift: f64) -> Tensor {
+    sigma * shift / (sigma * (shift - 1.0) + 1.0)
+}
+
 /// `[B, F]` → `[B, 1, F, 1, 1]`
 pub(crate) fn per_frame(values: &Tensor) -> Tensor {
     values.unsqueeze(1).unsqueeze(-1).unsqueeze(-1)
@@ -125,14 +143,7 @@ impl Clips {
     }
 
     /// Draws the clips and captions of one step; a step depends on its seeds alone.
-    pub(crate) fn draw(
-        &self,
-        seeds: &mut Seeds,
-        batch: usize,
-        causal: f64,
-        captions: CaptionChoice,
-        device: Device,
-    ) -> (Batch, Vec<&[i64]>) {
+    pub(crate) fn draw(&self, seeds: &mut Seeds, draw: &Draw, device: Device) -> (Batch, Vec<&[i64]>) {
         let total: usize = self.tokens.iter().map(Vec::len).sum();
         // A batch is of one shape; a shape is drawn as often as its clips are many.
         let mut at = seeds.below(total as u64) as usize;
@@ -142,20 +153,22 @@ impl Clips {
             bucket += 1;
         }
         let latent_frames = self.latents[bucket].size()[2];
-        let causal = f64::from(seeds.unit()) < causal;
+        let causal = f64::from(seeds.unit()) < draw.causal;
         // Mostly whole clips, sometimes their beginnings: the VAE is causal, so these are clips as well.
         let frames = match seeds.below(10) {
-            0 => 1,
-            1 | 2 => 1 + (latent_frames - 1) / 2,
+            0 | 1 => 1,
+            2 | 3 => 1 + (latent_frames - 1) / 2,
             _ => latent_frames,
         };
+        // As many tokens in every step: of single pictures, which say what and where, more go into one.
+        let batch = draw.batch * (latent_frames / frames) as usize;
         let mut indices = Vec::new();
         let mut tokens: Vec<&[i64]> = Vec::new();
         for _ in 0..batch {
             let index = seeds.below(self.tokens[bucket].len() as u64);
             indices.push(index as i64);
             let [short, detailed] = &self.tokens[bucket][index as usize];
-            tokens.push(match (seeds.below(10), captions) {
+            tokens.push(match (seeds.below(10), draw.captions) {
                 (0, _) => END_ONLY,
                 (1..=3, CaptionChoice::Both) | (_, CaptionChoice::Detailed) => detailed,
                 _ => short,
@@ -167,10 +180,11 @@ impl Clips {
         let noise = clips.randn_like();
         let b = batch as i64;
         let (sigma, weight) = if causal {
-            let sigma = Tensor::randn([b, frames], (Kind::Float, device)).sigmoid();
+            let sigma = shifted(&Tensor::randn([b, frames], (Kind::Float, device)).sigmoid(), draw.shift);
             forced_levels(&sigma, seeds)
         } else {
-            let sigma = Tensor::randn([b, 1], (Kind::Float, device)).sigmoid().expand([b, frames], false);
+            let sigma = shifted(&Tensor::randn([b, 1], (Kind::Float, device)).sigmoid(), draw.shift);
+            let sigma = sigma.expand([b, frames], false);
             let ones = sigma.ones_like();
             (sigma, ones)
         };

@@ -17,7 +17,7 @@ use sora_model::config::SchedulerConfig;
 use tch::{Kind, Tensor};
 
 use crate::checkpoint;
-use crate::clips::{Batch, CaptionChoice, Clips, encode, per_frame};
+use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode, per_frame};
 use crate::latents::{Dataset, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::Leaves;
@@ -243,13 +243,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.steps
     );
 
+    // The levels of a lesson are those of the schedule.
+    let draw = Draw { batch: args.batch, causal: args.causal, captions: CaptionChoice::Both, shift: 1.0 };
     let bar = progress::bar(args.steps, done);
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 8);
-        let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, CaptionChoice::Both, device);
+        let (batch, tokens) = clips.draw(&mut seeds, &draw, device);
         let lesson = Lesson::new(batch, &levels, &mut seeds);
-        let share = args.batch / args.replicas;
+        let share = tokens.len() / args.replicas;
         for pupil in &mut pupils {
             pupil.leaves.refresh(&parameters);
         }

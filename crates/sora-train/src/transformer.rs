@@ -1,7 +1,7 @@
 //! Stage 4: text encoder and diffusion transformer together, by flow matching on latents.
 //!
 //! Rectified flow (arXiv 2209.03003): x_σ = (1 − σ)·clip + σ·noise, the network predicts noise − clip.
-//! σ is logit-normal (arXiv 2403.03206). One caption in ten is left out, for classifier-free guidance.
+//! σ is logit-normal and shifted towards noise (arXiv 2403.03206). One caption in ten is left out, for classifier-free guidance.
 //!
 //! Half of the steps see whole clips, all frames at one σ. The other half are block-causal: each latent frame
 //! looks at itself and those before it and has a σ of its own (diffusion forcing, arXiv 2407.01392), behind a
@@ -20,7 +20,7 @@ use sora_diffusion::weights::Weights;
 use sora_model::config::{TextEncoderConfig, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
-use crate::clips::{Batch, CaptionChoice, Clips, encode};
+use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode};
 use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{Leaves, Parameters};
@@ -47,6 +47,10 @@ pub(crate) struct Args {
     /// Which captions to learn from.
     #[arg(long, value_enum, default_value = "both")]
     captions: CaptionChoice,
+    /// Shift of the noise levels: what a clip shows is settled where the noise is strong, and that is where the
+    /// few steps of the product are.
+    #[arg(long, default_value_t = 3.0, value_parser = shift)]
+    level_shift: f64,
     /// Share of the steps that are block-causal, 0 to 1.
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     causal: f64,
@@ -65,7 +69,7 @@ pub(crate) struct Args {
     /// Steps in all.
     #[arg(long, default_value_t = 6000)]
     steps: u64,
-    /// Clips per step.
+    /// Whole clips per step; of pictures and beginnings of clips as many more as they are shorter.
     #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Peak learning rate.
@@ -101,6 +105,13 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err(format!("{text} is not a number from 0 to 1")),
+    }
+}
+
+fn shift(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.1..=20.0).contains(&value) => Ok(value),
+        _ => Err(format!("{text} is not a number from 0.1 to 20")),
     }
 }
 
@@ -311,12 +322,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.steps
     );
 
+    let draw =
+        Draw { batch: args.batch, causal: args.causal, captions: args.captions, shift: args.level_shift };
     let bar = progress::bar(args.steps, done);
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 5);
-        let (batch, tokens) = clips.draw(&mut seeds, args.batch, args.causal, args.captions, device);
-        let share = args.batch / args.replicas;
+        let (batch, tokens) = clips.draw(&mut seeds, &draw, device);
+        let share = tokens.len() / args.replicas;
         for replica in &mut replicas {
             replica.leaves.refresh(&parameters);
         }
