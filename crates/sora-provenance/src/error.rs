@@ -33,6 +33,18 @@ pub enum ProvenanceError {
         /// What there is, in bytes.
         reserved: usize,
     },
+    /// A certificate or a key is not of the kind that signing needs.
+    #[error("{0}")]
+    Keys(String),
+    /// What a manifest is to say cannot be said.
+    #[error("the claim of the manifest: {0}")]
+    Claim(String),
+    /// A manifest could not be made.
+    #[error("signing failed: {0}")]
+    Sign(String),
+    /// Trust anchors cannot be used.
+    #[error("trust anchors: {0}")]
+    Anchors(String),
     /// Whoever makes the manifest failed.
     #[error("{0}")]
     Seal(String),

@@ -1,29 +1,39 @@
-//! What signing and verifying clips needs beside a C2PA library.
+//! Signing clips and verifying them: C2PA manifests, and what goes with them.
 //!
+//! - [`SigningKeys`]: a certificate chain and its key, refused at once where no verifier would accept them;
+//! - [`Claim`]: what a manifest says; [`sign_file`], [`sign_sidecar`] and [`ManifestSeal`] sign it;
 //! - [`PatchWriter`] puts a manifest into a progressive MP4 while a muxer writes it; who makes the manifest is
 //!   behind [`Seal`];
-//! - [`inspect`] checks what a C2PA library does not: where manifests stand, and that every sample lies in
-//!   media data that a hash covers;
-//! - [`Report`] says what was found about a clip's manifest, and [`judge`] makes one verdict of manifest,
-//!   watermark and stored manifest.
+//! - [`verify_file`] checks a clip's manifest and fills a [`Report`]; [`inspect`] is the part of it that a C2PA
+//!   library does not do: where manifests stand, and that every sample lies in media data that a hash covers;
+//! - [`judge`] makes one verdict of manifest, watermark and stored manifest.
 //!
-//! Nothing here signs or checks a signature yet. Containers: MP4 (ISO base media files). Files are treated as
-//! hostile: sizes are checked before they are used, and what is taken into memory is bounded.
+//! The only crate that knows the library `c2pa`. It fetches nothing from a network. Containers: MP4 (ISO base
+//! media files). Files are treated as hostile: sizes are checked before they are used, and what is taken into
+//! memory is bounded.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod claim;
 mod error;
 mod inspect;
+mod keys;
 mod mp4;
 mod patch;
 mod report;
+mod sign;
 mod verdict;
+mod verify;
 
+pub use claim::{Claim, GENERATION_LABEL};
 pub use error::ProvenanceError;
 pub use inspect::{Inspection, inspect};
+pub use keys::{DevelopmentChain, KeyAlgorithm, SigningKeys, development_chain, signing_request};
 pub use patch::{PatchWriter, SPACE_BYTES, Seal, SparseFile};
 pub use report::{
     Binding, Container, Credentials, Failure, IngredientReport, IngredientValidity, Location, ManifestReport,
     Report, Signer, Validity,
 };
+pub use sign::{ManifestSeal, expected_manifest_bytes, sign_file, sign_sidecar};
 pub use verdict::{Judgement, Resolution, Verdict, WATERMARK_ALG, WatermarkEvidence, judge};
+pub use verify::{TrustAnchors, verify_file};

@@ -1,0 +1,138 @@
+//! Checking a clip's manifest, without a network.
+
+mod ingredients;
+mod manifest;
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+
+use c2pa::{Context, Reader, Settings};
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::ProvenanceError;
+use crate::inspect::{Inspection, inspect};
+use crate::report::{Credentials, Location, Report};
+use crate::sign::{FORMAT, offline};
+
+/// Longest file of anchors, in bytes; C2PA's own list has 50 KiB.
+const ANCHOR_BYTES: u64 = 8 << 20;
+/// Longest manifest in a file of its own, in bytes.
+const SIDECAR_BYTES: u64 = 64 << 20;
+
+/// The root certificates of signers that are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct TrustAnchors {
+    pem: String,
+}
+
+impl TrustAnchors {
+    /// None: every signer is unknown.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Reads certificates from PEM files.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Anchors`] where a file cannot be read, holds no certificate or something else.
+    pub fn from_pem_files(paths: &[PathBuf]) -> Result<Self, ProvenanceError> {
+        let mut pem = String::new();
+        for path in paths {
+            let shown = path.display();
+            let cannot =
+                |error: std::io::Error| ProvenanceError::Anchors(format!("{shown} cannot be read: {error}"));
+            let mut text = String::new();
+            File::open(path)
+                .and_then(|file| file.take(ANCHOR_BYTES).read_to_string(&mut text))
+                .map_err(cannot)?;
+            let mut count = 0;
+            for block in Pem::iter_from_buffer(text.as_bytes()) {
+                let wrong = |problem: String| ProvenanceError::Anchors(format!("{shown} {problem}"));
+                let block = block.map_err(|error| wrong(format!("is no PEM: {error}")))?;
+                if block.label != "CERTIFICATE" || X509Certificate::from_der(&block.contents).is_err() {
+                    return Err(wrong(format!("holds a {:?} that is no certificate", block.label)));
+                }
+                count += 1;
+            }
+            if count == 0 {
+                return Err(ProvenanceError::Anchors(format!("{shown} holds no certificate as PEM")));
+            }
+            pem.push_str(&text);
+            pem.push('\n');
+        }
+        Ok(Self { pem })
+    }
+
+    fn context(&self) -> Result<Context, ProvenanceError> {
+        let mut settings = offline();
+        if !self.pem.is_empty() {
+            settings["trust"] = serde_json::json!({ "user_anchors": self.pem });
+        }
+        let failed = |error: c2pa::Error| ProvenanceError::Anchors(error.to_string());
+        let settings = Settings::new().with_json(&settings.to_string()).map_err(failed)?;
+        Context::new().with_settings(settings).map_err(failed)
+    }
+}
+
+/// Looks for the manifest of a clip, in the file and then in `sidecar`, and checks it: its signature, its
+/// signer against `anchors`, its hashes against the file, the places of manifest and samples, and what it
+/// says of the clips that went in. A manifest in the file outweighs one beside it.
+///
+/// # Errors
+/// [`ProvenanceError::Container`] where the file is no MP4 and holds no manifest,
+/// [`ProvenanceError::Stream`] where a file cannot be read. What is wrong with a manifest is no error; the
+/// report says it.
+pub fn verify_file(
+    path: &Path,
+    sidecar: Option<&Path>,
+    anchors: &TrustAnchors,
+) -> Result<Report, ProvenanceError> {
+    let mut file = File::open(path).map_err(ProvenanceError::stream("reading the clip"))?;
+    let inspection = inspect(&mut file)?;
+    file.rewind().map_err(ProvenanceError::stream("reading the clip"))?;
+    let context = anchors.context()?;
+    let (read, location) = match (inspection.signed, sidecar) {
+        (true, _) => (Reader::from_context(context).with_stream(FORMAT, &mut file), Location::Embedded),
+        (false, Some(sidecar)) => {
+            let manifest = read_sidecar(sidecar)?;
+            let reader = Reader::from_context(context);
+            (reader.with_manifest_data_and_stream(&manifest, FORMAT, &mut file), Location::Sidecar)
+        }
+        (false, None) => {
+            return Ok(Report { container: inspection.container, credentials: Credentials::Absent });
+        }
+    };
+    let container = inspection.container;
+    let credentials = match read {
+        Ok(reader) => credentials(&reader, location, inspection),
+        Err(error) => unreadable(error.to_string(), inspection),
+    };
+    Ok(Report { container, credentials })
+}
+
+fn credentials(reader: &Reader, location: Location, inspection: Inspection) -> Credentials {
+    match manifest::report(reader, location, inspection.problems.clone()) {
+        Some(report) => Credentials::Present(Box::new(report)),
+        None => unreadable("no active manifest".into(), inspection),
+    }
+}
+
+fn unreadable(problem: String, inspection: Inspection) -> Credentials {
+    let mut problems = vec![problem];
+    problems.extend(inspection.problems);
+    Credentials::Unreadable { problems }
+}
+
+fn read_sidecar(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SIDECAR_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(ProvenanceError::stream("reading the manifest beside the clip"))?;
+    if bytes.len() as u64 > SIDECAR_BYTES {
+        let (value, bound) =
+            (format!("more than {SIDECAR_BYTES} bytes"), format!("at most {SIDECAR_BYTES} bytes"));
+        return Err(ProvenanceError::Value { what: "manifest beside the clip", value, bound });
+    }
+    Ok(bytes)
+}

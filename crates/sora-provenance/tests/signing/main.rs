@@ -1,0 +1,10 @@
+//! Signing and verifying, as those who use the crate see them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod flips;
+mod keys;
+mod parents;
+mod round_trip;
+mod tampering;
