@@ -29,6 +29,8 @@ pub fn init() {
             }
             std::env::remove_var("GST_PLUGIN_PATH");
             std::env::remove_var("SORA_WATERMARK_KEY");
+            std::env::remove_var("SORA_SIGN_CHAIN");
+            std::env::remove_var("SORA_SIGN_KEY");
         }
         gst::init().expect("GStreamer starts");
         gstsora::plugin_register_static().expect("the plugin registers");

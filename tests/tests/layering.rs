@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sora-train", &["sora-diffusion", "sora-world", "sora-model"]),
     ("sora-gst", &[]),
     ("soraverify", &["sora-watermark", "sora-provenance", "sora-record", "sora-gst"]),
-    ("gst-plugin-sora", &["sora-engine-api", "sora-model"]),
+    ("gst-plugin-sora", &["sora-engine-api", "sora-model", "sora-gst", "sora-record"]),
     ("gst-plugin-soraprovenance", &["sora-watermark", "sora-provenance", "sora-record", "sora-gst"]),
 ];
 

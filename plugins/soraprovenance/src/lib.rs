@@ -1,7 +1,8 @@
-//! `libgstsoraprovenance.so`: GStreamer elements that mark video invisibly and find such marks.
+//! `libgstsoraprovenance.so`: GStreamer elements that mark video invisibly, find such marks, and sign clips.
 //!
 //! - [`sorawatermark`]: marks raw video.
 //! - [`soradetect`]: says on the bus, and to the elements behind it, which marks a stream carries.
+//! - [`sorasign`]: signs an MP4 behind the muxer.
 //!
 //! Nothing here needs libtorch or the engine.
 
@@ -9,6 +10,7 @@ mod analysis;
 mod keys;
 mod planes;
 pub mod soradetect;
+pub mod sorasign;
 pub mod sorawatermark;
 
 /// A sink and a source pad for every format that can be seen as luma.
@@ -26,7 +28,8 @@ fn pad_templates() -> Vec<gst::PadTemplate> {
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     sorawatermark::register(plugin)?;
-    soradetect::register(plugin)
+    soradetect::register(plugin)?;
+    sorasign::register(plugin)
 }
 
 mod plugin {

@@ -11,6 +11,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use sora_engine_api::{Generation, PromptEnhance};
+use sora_gst::{Provenance, provenance};
 
 use super::job::{End, Frame, Next};
 use super::model::ModelInfo;
@@ -19,7 +20,7 @@ use super::settings::{self, Plan, Settings};
 use super::stats::Stats;
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
-use super::{caps, negotiate, tags};
+use super::{caps, negotiate, record, tags};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("soragen", gst::DebugColorFlags::empty(), Some("Text-to-video source"))
@@ -77,6 +78,8 @@ struct Run {
     clock: LiveClock,
     /// Tags that wait for what the enhancer makes of the prompt.
     tags_due: Option<Generation>,
+    /// How the clip is made, told to whoever asks.
+    provenance: Provenance,
 }
 
 impl SoraGen {
@@ -393,6 +396,7 @@ impl BaseSrcImpl for SoraGen {
             frame: 0,
             clock: LiveClock::default(),
             tags_due: None,
+            provenance: Provenance::default(),
         };
         self.state().run = Some(run);
         Ok(())
@@ -510,6 +514,10 @@ impl BaseSrcImpl for SoraGen {
                 }
                 None => false,
             },
+            QueryViewMut::Context(context) if context.context_type() == provenance::CONTEXT_TYPE => {
+                let told = self.model_and(|_, run| run.map(|run| run.provenance.clone())).flatten();
+                told.is_some_and(|told| provenance::answer(context, &told))
+            }
             _ => BaseSrcImplExt::parent_query(self, query),
         }
     }
@@ -532,9 +540,24 @@ impl SoraGen {
         self.parent_send_event(gst::event::Tag::new(tags));
     }
 
+    /// Publishes how the clip is made, before its first frame leaves.
+    fn tell_record(&self, generation: &Generation) {
+        let policy = self.settings().prompt_policy();
+        let told = {
+            let mut state = self.state();
+            let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
+            let rate = frame_rate(model, run.output.as_ref());
+            run.provenance = record::of_clip(&model.name, generation, rate, policy);
+            run.provenance.origin = Some(self.obj().path_string().into());
+            run.provenance.clone()
+        };
+        provenance::publish(self.obj().upcast_ref(), &told);
+    }
+
     fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
         let (clip, requested) = self.running_clip()?;
         if let Some(generation) = requested {
+            self.tell_record(&generation);
             // The base class pushes it behind the segment, before the first buffer. Not by way of
             // gst_element_send_event: that takes the lock of the state change which may be waiting
             // for this thread.

@@ -17,6 +17,9 @@
 //! `soragen-prompt`, and the tag `description`. A prompt that it cannot expand is used as it is, with a
 //! WARNING that says why.
 //!
+//! How a clip was made goes out as the stream's [provenance](sora_gst::provenance), which `sorasign` signs: the
+//! prompt as a salted hash there, unless `prompt-policy` says otherwise.
+//!
 //! After the last frame the element sends EOS. A flush throws the clip away and makes the same clip
 //! again from its first frame. Seeking is not possible.
 
@@ -27,6 +30,7 @@ mod job;
 mod messages;
 mod model;
 mod negotiate;
+mod record;
 mod settings;
 mod stats;
 mod tags;
@@ -90,11 +94,28 @@ pub enum PromptEnhance {
     Local,
 }
 
+/// What of the prompt a manifest may say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraPromptPolicy")]
+pub enum PromptPolicy {
+    /// A salted hash.
+    #[default]
+    #[enum_value(name = "A salted hash: its author can prove it later", nick = "salted-hash")]
+    SaltedHash,
+    /// Nothing.
+    #[enum_value(name = "Nothing", nick = "omit")]
+    Omit,
+    /// The text.
+    #[enum_value(name = "The text, readable by everybody", nick = "text")]
+    Text,
+}
+
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     // In the documentation the enums belong to this plugin, not to the program that made them first.
     Dtype::static_type();
     Scheduler::static_type();
     PromptEnhance::static_type();
+    PromptPolicy::static_type();
     // Rank none: nothing that picks sources by itself should start a diffusion model.
     gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
 }

@@ -11,13 +11,14 @@ use gst::prelude::*;
 use sora_engine_api as api;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
-use super::{Dtype, PromptEnhance, Scheduler};
+use super::{Dtype, PromptEnhance, PromptPolicy, Scheduler};
 
 /// Values of the writable properties, as given.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     prompt: Text,
     prompt_enhance: PromptEnhance,
+    prompt_policy: PromptPolicy,
     negative_prompt: Text,
     pub(super) model_path: Option<PathBuf>,
     pub(super) transformer_file: Option<PathBuf>,
@@ -61,6 +62,7 @@ impl Default for Settings {
         Self {
             prompt: Text::Utf8(String::new()),
             prompt_enhance: PromptEnhance::default(),
+            prompt_policy: PromptPolicy::default(),
             negative_prompt: Text::Utf8(String::new()),
             model_path: None,
             transformer_file: None,
@@ -149,6 +151,14 @@ impl Settings {
         }
     }
 
+    pub(super) fn prompt_policy(&self) -> sora_record::PromptPolicy {
+        match self.prompt_policy {
+            PromptPolicy::SaltedHash => sora_record::PromptPolicy::SaltedHash,
+            PromptPolicy::Omit => sora_record::PromptPolicy::Omit,
+            PromptPolicy::Text => sora_record::PromptPolicy::Text,
+        }
+    }
+
     pub(super) fn dtype(&self) -> api::Dtype {
         match self.dtype {
             Dtype::Auto => api::Dtype::Auto,
@@ -170,6 +180,7 @@ impl Settings {
         match name {
             "prompt" => self.prompt = text(value),
             "prompt-enhance" => self.prompt_enhance = get(value),
+            "prompt-policy" => self.prompt_policy = get(value),
             "negative-prompt" => self.negative_prompt = text(value),
             "model-path" => self.model_path = path(value),
             "transformer-file" => self.transformer_file = path(value),
@@ -192,6 +203,7 @@ impl Settings {
         Some(match name {
             "prompt" => self.prompt.shown().to_value(),
             "prompt-enhance" => self.prompt_enhance.to_value(),
+            "prompt-policy" => self.prompt_policy.to_value(),
             "negative-prompt" => self.negative_prompt.shown().to_value(),
             "model-path" => shown(&self.model_path),
             "transformer-file" => shown(&self.transformer_file),
@@ -257,6 +269,11 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecEnum::builder_with_default("prompt-enhance", PromptEnhance::Off)
             .nick("Prompt enhancement")
             .blurb("What is done to a short prompt before the model sees it; see prompt-used")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("prompt-policy", PromptPolicy::SaltedHash)
+            .nick("Prompt policy")
+            .blurb("What of the prompt a signed manifest may say; the stream's tags hold the prompt's text whatever this says")
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("negative-prompt")

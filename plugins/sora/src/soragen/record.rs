@@ -1,0 +1,81 @@
+//! What soragen tells those behind it of how a clip was made.
+
+use std::time::SystemTime;
+
+use sora_engine_api::Generation;
+use sora_gst::Provenance;
+use sora_record::{FrameRate, GenerationRecord, Mode, Model, Prompt, PromptPolicy};
+
+/// The record of a clip, as the provenance of its stream. The prompt is in it in the clear: it stays within the
+/// pipeline, and whoever publishes the record follows its policy.
+pub(super) fn of_clip(
+    model: &str,
+    generation: &Generation,
+    frame_rate: gst::Fraction,
+    policy: PromptPolicy,
+) -> Provenance {
+    let mut record = GenerationRecord::new("soragen", env!("CARGO_PKG_VERSION"), Mode::TextToVideo);
+    record.model = Some(Model { id: model.to_owned(), weights_sha256: None });
+    record.prompt = Some(Prompt::Text(generation.prompt.clone()));
+    record.prompt_policy = policy;
+    record.seed = Some(generation.seed);
+    record.width = Some(generation.width);
+    record.height = Some(generation.height);
+    record.frames = Some(generation.num_frames.into());
+    record.num_inference_steps = Some(generation.num_inference_steps);
+    record.guidance_scale = Some(generation.guidance_scale);
+    record.frame_rate = match (u32::try_from(frame_rate.numer()), u32::try_from(frame_rate.denom())) {
+        (Ok(numerator), Ok(denominator)) if numerator > 0 => Some(FrameRate { numerator, denominator }),
+        _ => None,
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // A clock before 1970 tells no time.
+    record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());
+    let json = record.to_json().or_else(|_| {
+        // A prompt beyond what a record holds: better a record without it than none.
+        record.prompt = None;
+        record.to_json()
+    });
+    let mut provenance = Provenance::default();
+    provenance.record = json.ok();
+    provenance
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(prompt: String) -> Generation {
+        Generation {
+            prompt,
+            prompt_enhance: sora_engine_api::PromptEnhance::Off,
+            negative_prompt: String::new(),
+            width: 128,
+            height: 96,
+            num_frames: 17,
+            num_inference_steps: 4,
+            guidance_scale: 1.0,
+            seed: 9,
+            scheduler: sora_engine_api::Scheduler::Model,
+        }
+    }
+
+    #[test]
+    fn a_record_says_how_the_clip_was_made() {
+        let rate = gst::Fraction::new(8, 1);
+        let told = of_clip("sora-tiny", &generation("a red ball".into()), rate, PromptPolicy::SaltedHash);
+        let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
+        assert_eq!((record.seed, record.frames, record.width), (Some(9), Some(17), Some(128)));
+        assert_eq!(record.prompt, Some(Prompt::Text("a red ball".into())));
+        assert_eq!(record.prompt_policy, PromptPolicy::SaltedHash);
+        assert!(record.created_at_ms.is_some_and(|time| time > 1_700_000_000_000));
+    }
+
+    #[test]
+    fn a_prompt_that_no_record_holds_is_left_out() {
+        let long = generation("long ".repeat(10_000));
+        let told = of_clip("sora-tiny", &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash);
+        let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
+        assert_eq!((record.prompt, record.seed), (None, Some(9)));
+    }
+}

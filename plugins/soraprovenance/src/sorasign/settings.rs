@@ -1,0 +1,153 @@
+//! The properties: what users may ask for, and what of it makes sense.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use gst::glib;
+use gst::prelude::*;
+use sora_gst::{Provenance, property};
+use sora_provenance::{Claim, SigningKeys};
+use sora_record::GenerationRecord;
+
+use super::Mode;
+
+/// Clip that space is kept for where nothing else is said, in megabytes: 24 KiB of leaves.
+const MEGABYTES: u32 = 512;
+
+/// Values of the writable properties, as given.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) mode: Mode,
+    certificates: Option<OsString>,
+    key: Option<OsString>,
+    record: Option<OsString>,
+    watermark_id: Option<OsString>,
+    title: Option<OsString>,
+    pub(super) max_megabytes: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            certificates: None,
+            key: None,
+            record: None,
+            watermark_id: None,
+            title: None,
+            max_megabytes: MEGABYTES,
+        }
+    }
+}
+
+impl Settings {
+    /// The keys that the properties or the environment name, else ephemeral ones.
+    pub(super) fn keys(&self) -> Result<SigningKeys, String> {
+        let keys = match (&self.certificates, &self.key) {
+            (Some(certificates), Some(key)) => {
+                SigningKeys::from_files(Path::new(certificates), Path::new(key)).map(Some)
+            }
+            (None, None) => SigningKeys::from_environment(),
+            (Some(_), None) => return Err("certificates is set and key is not; set both or none".into()),
+            (None, Some(_)) => return Err("key is set and certificates is not; set both or none".into()),
+        };
+        match keys.map_err(|error| error.to_string())? {
+            Some(keys) => Ok(keys),
+            None => SigningKeys::ephemeral().map_err(|error| error.to_string()),
+        }
+    }
+
+    /// What is to be said of a stream of which this is known.
+    pub(super) fn claim(&self, known: &Provenance) -> Result<Claim, String> {
+        let text = |what: &str, value: &Option<OsString>| match value {
+            Some(value) => match value.to_str() {
+                Some(text) => Ok(Some(text.to_owned())),
+                None => Err(format!("{what} is not UTF-8 text: \"{}\"", value.to_string_lossy())),
+            },
+            None => Ok(None),
+        };
+        let given = text("record", &self.record)?;
+        let record = given.as_deref().or(known.record.as_deref());
+        let record = record
+            .map(|json| GenerationRecord::from_json(json).map_err(|error| format!("record: {error}")))
+            .transpose()?;
+        let id = text("watermark-id", &self.watermark_id)?.or_else(|| known.watermark_id.clone());
+        Ok(Claim { record, watermark_id: id, title: text("title", &self.title)? })
+    }
+
+    /// Sets the property called `name`. The value has its type: GObject has checked.
+    pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
+        const CHECKED: &str = "GObject checks the type";
+        match name {
+            "mode" => self.mode = value.get().expect(CHECKED),
+            "certificates" => self.certificates = property::text(value),
+            "key" => self.key = property::text(value),
+            "record" => self.record = property::text(value),
+            "watermark-id" => self.watermark_id = property::text(value),
+            "title" => self.title = property::text(value),
+            "max-megabytes" => self.max_megabytes = value.get().expect(CHECKED),
+            other => unreachable!("{other} is not in the list of properties"),
+        }
+    }
+
+    /// The property called `name`.
+    pub(super) fn value(&self, name: &str) -> Option<glib::Value> {
+        Some(match name {
+            "mode" => self.mode.to_value(),
+            "certificates" => property::shown(self.certificates.as_deref()),
+            "key" => property::shown(self.key.as_deref()),
+            "record" => property::shown(self.record.as_deref()),
+            "watermark-id" => property::shown(self.watermark_id.as_deref()),
+            "title" => property::shown(self.title.as_deref()),
+            "max-megabytes" => self.max_megabytes.to_value(),
+            _ => return None,
+        })
+    }
+}
+
+/// The list of properties.
+pub(super) fn properties() -> &'static [glib::ParamSpec] {
+    static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+        let text = |name, nick, blurb| {
+            glib::ParamSpecString::builder(name).nick(nick).blurb(blurb).mutable_ready().build()
+        };
+        vec![
+            glib::ParamSpecEnum::builder_with_default("mode", Mode::Auto)
+                .nick("Mode")
+                .blurb("How the manifest gets into the clip")
+                .mutable_ready()
+                .build(),
+            text(
+                "certificates",
+                "Certificates",
+                "PEM file with the signer's certificate and those above it; unset = $SORA_SIGN_CHAIN; read when leaving NULL",
+            ),
+            text(
+                "key",
+                "Key",
+                "PKCS#8 PEM file with the signer's key, readable by its owner only; unset = $SORA_SIGN_KEY; read when leaving NULL",
+            ),
+            text(
+                "record",
+                "Generation record",
+                "What made the clip, as JSON; unset = what the elements of the stream say",
+            ),
+            text(
+                "watermark-id",
+                "Watermark id",
+                "Id that the clip's watermark carries, 24 hexadecimal digits; unset = what the elements of the stream say",
+            ),
+            text("title", "Title", "Title of the clip in its manifest, at most 512 bytes; unset = none"),
+            glib::ParamSpecUInt::builder("max-megabytes")
+                .nick("Megabytes at most")
+                .blurb("mode=patch: media data that space is kept for, 48 bytes for each megabyte; a longer clip fails at its end")
+                .minimum(1)
+                .maximum(1 << 20)
+                .default_value(MEGABYTES)
+                .mutable_ready()
+                .build(),
+        ]
+    });
+    &PROPERTIES
+}
