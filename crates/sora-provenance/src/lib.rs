@@ -17,6 +17,7 @@
 mod claim;
 mod error;
 mod inspect;
+mod jumbf;
 mod keys;
 mod mp4;
 mod patch;

@@ -13,13 +13,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::ProvenanceError;
 use crate::inspect::{Inspection, inspect};
+use crate::jumbf::{self, MANIFEST_BYTES};
 use crate::report::{Credentials, Location, Report};
 use crate::sign::{FORMAT, offline};
 
 /// Longest file of anchors, in bytes; C2PA's own list has 50 KiB.
 const ANCHOR_BYTES: u64 = 8 << 20;
-/// Longest manifest in a file of its own, in bytes.
-const SIDECAR_BYTES: u64 = 64 << 20;
 
 /// The root certificates of signers that are trusted.
 #[derive(Debug, Clone, Default)]
@@ -90,13 +89,17 @@ pub fn verify_file(
     anchors: &TrustAnchors,
 ) -> Result<Report, ProvenanceError> {
     let mut file = File::open(path).map_err(ProvenanceError::stream("reading the clip"))?;
-    let inspection = inspect(&mut file)?;
+    let mut inspection = inspect(&mut file)?;
+    if inspection.signed {
+        inspection.problems.extend(jumbf::embedded(&mut file)?);
+    }
     file.rewind().map_err(ProvenanceError::stream("reading the clip"))?;
     let context = anchors.context()?;
     let (read, location) = match (inspection.signed, sidecar) {
         (true, _) => (Reader::from_context(context).with_stream(FORMAT, &mut file), Location::Embedded),
         (false, Some(sidecar)) => {
             let manifest = read_sidecar(sidecar)?;
+            inspection.problems.extend(jumbf::problems(&manifest));
             let reader = Reader::from_context(context);
             (reader.with_manifest_data_and_stream(&manifest, FORMAT, &mut file), Location::Sidecar)
         }
@@ -127,11 +130,11 @@ fn unreadable(problem: String, inspection: Inspection) -> Credentials {
 
 fn read_sidecar(path: &Path) -> Result<Vec<u8>, ProvenanceError> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SIDECAR_BYTES + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(MANIFEST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(ProvenanceError::stream("reading the manifest beside the clip"))?;
-    if bytes.len() as u64 > SIDECAR_BYTES {
+    if bytes.len() as u64 > MANIFEST_BYTES {
         let (value, bound) =
-            (format!("more than {SIDECAR_BYTES} bytes"), format!("at most {SIDECAR_BYTES} bytes"));
+            (format!("more than {MANIFEST_BYTES} bytes"), format!("at most {MANIFEST_BYTES} bytes"));
         return Err(ProvenanceError::Value { what: "manifest beside the clip", value, bound });
     }
     Ok(bytes)

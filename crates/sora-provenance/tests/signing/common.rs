@@ -85,12 +85,23 @@ pub(crate) fn signed_file(name: &str, claim: &Claim, keys: &SigningKeys) -> Vec<
     std::fs::read(output).unwrap()
 }
 
-/// Signs a clip while it is written, in pieces.
+/// Signs a clip while it is written, in pieces, with as much space as is advised without knowing the claim.
 pub(crate) fn patched(clip: &[u8], claim: &Claim, keys: &Arc<SigningKeys>) -> Vec<u8> {
     let seal = ManifestSeal::new(claim.clone(), keys.clone()).unwrap();
     let megabytes = (clip.len() >> 20) as u64 + 1;
     let space = expected_manifest_bytes(keys, megabytes);
     assert!(seal.manifest_bytes(megabytes) <= space);
+    patched_in(clip, seal, space)
+}
+
+/// Signs a small clip while it is written, with the space that its claim needs.
+pub(crate) fn patched_tightly(clip: &[u8], claim: &Claim, keys: &Arc<SigningKeys>) -> Vec<u8> {
+    let seal = ManifestSeal::new(claim.clone(), keys.clone()).unwrap();
+    let space = seal.manifest_bytes(0);
+    patched_in(clip, seal, space)
+}
+
+fn patched_in(clip: &[u8], seal: ManifestSeal, space: usize) -> Vec<u8> {
     let mut writer = PatchWriter::new(Cursor::new(Vec::new()), seal, space).unwrap();
     for piece in clip.chunks(100_003) {
         writer.write(piece).unwrap();

@@ -72,6 +72,10 @@ fn truncations_are_judged_and_never_accepted() {
                 Err(error) => panic!("{length}: {error}"),
                 Ok(report) => {
                     let verdict = verdict(&report);
+                    // A file that ends before its media data looks like the beginning of a fragmented one.
+                    if verdict == Verdict::Inconclusive && length <= place(&bytes, b"mdat").start {
+                        continue;
+                    }
                     assert!(
                         matches!(verdict, Verdict::Tampered | Verdict::NoEvidence),
                         "{length}: {verdict:?}"

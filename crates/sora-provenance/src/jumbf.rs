@@ -1,0 +1,132 @@
+//! The boxes of a manifest (JUMBF, ISO/IEC 19566-5). Hashes cover what is in them; that sizes fit, that reserved
+//! bits are zero and that nothing stands behind the last box is what a C2PA library does not look at.
+
+use std::io::{Read, Seek};
+
+use crate::ProvenanceError;
+use crate::mp4::boxes::{self, bad, children};
+
+/// Longest manifest that is read, in bytes.
+pub(crate) const MANIFEST_BYTES: u64 = 64 << 20;
+/// Deepest box in a box; manifests have 4.
+const DEPTH: usize = 16;
+/// The type of a manifest store (C2PA 2.4 §11.1.4.2), `c2pa` in the end of ISO's base.
+const STORE: [u8; 16] =
+    [0x63, 0x32, 0x70, 0x61, 0x00, 0x11, 0x00, 0x10, 0x80, 0x00, 0x00, 0xaa, 0x00, 0x38, 0x9b, 0x71];
+/// Bits of a description that have no meaning yet.
+const RESERVED: u8 = 0b1110_0000;
+
+/// What is wrong with the boxes of the manifests in a file.
+pub(crate) fn embedded(file: &mut (impl Read + Seek)) -> Result<Vec<String>, ProvenanceError> {
+    let mut problems = Vec::new();
+    for found in boxes::scan_until_broken(file)?.0 {
+        let Some(purpose) =
+            found.c2pa.as_deref().filter(|purpose| matches!(*purpose, "manifest" | "original" | "update"))
+        else {
+            continue;
+        };
+        let size = found.size - found.header;
+        if size > MANIFEST_BYTES {
+            problems.push(format!("a manifest of {size} bytes; at most {MANIFEST_BYTES} are read"));
+            continue;
+        }
+        let content = boxes::read_at(file, found.at + found.header, size)?;
+        // Identifier, version and flags, purpose with its zero, offset of a Merkle box.
+        match content.get(16 + 4 + purpose.len() + 1 + 8..) {
+            Some(store) => problems.extend(self::problems(store)),
+            None => problems.push(format!("a manifest of {size} bytes")),
+        }
+    }
+    Ok(problems)
+}
+
+/// What is wrong with the boxes of a manifest store: nothing, or the first thing.
+pub(crate) fn problems(store: &[u8]) -> Vec<String> {
+    check_store(store).err().map(|problem| format!("in the manifest: {problem}")).into_iter().collect()
+}
+
+fn check_store(bytes: &[u8]) -> Result<(), ProvenanceError> {
+    let header = boxes::header(bytes)?.ok_or_else(|| bad("it is empty"))?;
+    let size = header.size.unwrap_or(bytes.len() as u64);
+    let Some((store, rest)) = usize::try_from(size).ok().and_then(|size| bytes.split_at_checked(size)) else {
+        return Err(bad(format!("a store of {size} bytes in {}", bytes.len())));
+    };
+    if &header.kind != b"jumb" {
+        return Err(bad(format!("a box {:?} where its store begins", boxes::name(header.kind))));
+    }
+    // Zeros may follow, where less space was needed than there was.
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(bad("something stands behind its last box"));
+    }
+    let content = &store[header.header as usize..];
+    let described = children(content)?.first().is_some_and(|first| {
+        first.content.starts_with(&STORE) && first.content.get(17..) == Some(b"c2pa\0".as_slice())
+    });
+    if !described {
+        return Err(bad("its store is not described as one"));
+    }
+    check(content, 1)
+}
+
+/// Checks the boxes within one of the type `jumb`.
+fn check(content: &[u8], depth: usize) -> Result<(), ProvenanceError> {
+    if depth > DEPTH {
+        return Err(bad(format!("boxes in boxes, more than {DEPTH} deep")));
+    }
+    for (at, inner) in children(content)?.into_iter().enumerate() {
+        if (&inner.kind == b"jumd") != (at == 0) {
+            return Err(bad("a box that does not begin with its one description"));
+        }
+        match &inner.kind {
+            b"jumb" => check(inner.content, depth + 1)?,
+            b"jumd" if inner.content.get(16).is_none_or(|toggles| toggles & RESERVED != 0) => {
+                return Err(bad("a description with bits that mean nothing"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut bytes = (content.len() as u32 + 8).to_be_bytes().to_vec();
+        bytes.extend_from_slice(kind);
+        bytes.extend_from_slice(content);
+        bytes
+    }
+
+    fn store(toggles: u8, label: &[u8]) -> Vec<u8> {
+        let description = boxed(b"jumd", &[&STORE[..], &[toggles], label].concat());
+        let inner = boxed(
+            b"jumb",
+            &[boxed(b"jumd", &[&STORE[..], &[3], b"x\0"].concat()), boxed(b"cbor", b"1")].concat(),
+        );
+        boxed(b"jumb", &[description, inner].concat())
+    }
+
+    #[test]
+    fn boxes_that_fit_are_no_problem_and_others_are() {
+        let good = store(3, b"c2pa\0");
+        assert!(problems(&good).is_empty(), "{:?}", problems(&good));
+        assert!(problems(&[good.as_slice(), &[0; 9]].concat()).is_empty());
+        let problem = |bytes: &[u8]| problems(bytes).join("; ");
+        assert!(problem(&[good.as_slice(), b"x"].concat()).contains("behind its last box"));
+        assert!(problem(&store(0x83, b"c2pa\0")).contains("bits that mean nothing"));
+        assert!(problem(&store(3, b"c2pb\0")).contains("not described"));
+        assert!(!problem(&good[..good.len() - 1]).is_empty());
+        assert!(!problem(b"").is_empty());
+        let mut inner = good;
+        let size = boxes::header(&inner).unwrap().unwrap().size.unwrap() as usize;
+        inner[size - 9 + 3] += 1;
+        assert!(!problem(&inner).is_empty(), "a box larger than the one around it");
+        let mut deep = boxed(b"cbor", b"");
+        for _ in 0..40 {
+            deep = boxed(b"jumb", &[boxed(b"jumd", &[&STORE[..], &[3], b"c2pa\0"].concat()), deep].concat());
+        }
+        assert!(problem(&deep).contains("deep"));
+    }
+}
