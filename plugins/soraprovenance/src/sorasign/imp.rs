@@ -314,7 +314,10 @@ impl ElementImpl for SoraSign {
         match transition {
             gst::StateChange::PausedToReady => {
                 let (work, _) = self.take_work();
-                if matches!(work, Work::Patch(_) | Work::Spool(_)) {
+                // A sink that stops first makes a push fail as flushing: that is an interruption too.
+                let interrupted = matches!(work, Work::Patch(_) | Work::Spool(_))
+                    || matches!(work, Work::Over(Err(gst::FlowError::Flushing)));
+                if interrupted {
                     gst::element_imp_warning!(
                         self,
                         gst::StreamError::Failed,
