@@ -178,7 +178,7 @@ fn a_run_that_is_interrupted_leaves_nothing_that_looks_signed() {
              ! filesink name=src location={} buffer-mode=unbuffered",
             path.display()
         );
-        let mut playing = play(&line);
+        let playing = play(&line);
         playing.pipeline.set_state(gst::State::Playing).expect("it starts");
         if mode == "patch" {
             while fs::metadata(&path).map_or(0, |file| file.len()) < 60_000 {

@@ -200,6 +200,8 @@ mod tests {
     use super::super::issue::issue;
     use super::super::{KeyAlgorithm, SigningKeys};
 
+    type Change = fn(&mut CertificateParams);
+
     fn refusal(change: impl FnOnce(&mut CertificateParams)) -> String {
         let made = issue(KeyAlgorithm::Ed25519, "Example", "Signer", change).unwrap();
         match SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes()) {
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn certificates_that_verifiers_refuse_are_refused_by_name() {
-        let cases: [(&str, fn(&mut CertificateParams)); 11] = [
+        let cases: [(&str, Change); 11] = [
             ("no Organization", |params| {
                 params.distinguished_name = DistinguishedName::new();
                 params.distinguished_name.push(DnType::CommonName, "Signer");
