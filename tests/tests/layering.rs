@@ -29,6 +29,9 @@ const ON_TORCH: &[&str] = &["sora-diffusion", "sora-engine", "sora-train"];
 /// `only_the_reader_of_soraverify_is_on_gstreamer`.
 const ON_GSTREAMER: &[&str] = &["sora-gst", "soraverify"];
 
+/// The crate that may know the C2PA library: its minor versions break those who use it.
+const ON_C2PA: &str = "sora-provenance";
+
 struct Package {
     normal: BTreeSet<String>,
 }
@@ -83,6 +86,18 @@ fn only_the_engine_side_is_on_torch_and_only_plugins_on_gstreamer() {
             name.starts_with("gst-plugin-") || name == "sora-tests" || ON_GSTREAMER.contains(&name.as_str());
         assert!(!gstreamer || may, "{name} must not be on GStreamer");
     }
+}
+
+#[test]
+fn only_one_crate_is_on_the_c2pa_library_and_soraverify_on_that() {
+    let workspace = workspace();
+    let on: Vec<&String> = workspace
+        .iter()
+        .filter(|(_, package)| package.normal.contains("c2pa"))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(on, [ON_C2PA]);
+    assert!(workspace["soraverify"].normal.contains(ON_C2PA));
 }
 
 #[test]

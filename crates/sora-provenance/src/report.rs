@@ -23,6 +23,8 @@ pub enum Container {
     FragmentedMp4,
     /// The beginning of a fragmented MP4 without any fragment: it cannot be judged alone.
     InitSegment,
+    /// No MP4: no manifest can be in it that is looked for here.
+    Other,
 }
 
 /// A clip's manifest, or why there is none.

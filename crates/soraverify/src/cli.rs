@@ -1,39 +1,76 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use sora_provenance::TrustAnchors;
 use sora_watermark::{Key, Payload, Search};
 
 use crate::check::{Check, watermark};
+use crate::clip::{ClipError, Judged, judge_clip};
+use crate::findings::Findings;
+use crate::keygen::Keygen;
 use crate::report::Report;
 use crate::{keys, reader};
 
 /// Said of the exit codes by `--help`, and what [`run`] returns.
 const EXIT_CODES: &str = "\
-Exit codes:
+Exit codes, the highest of all files:
+   0  authentic         signed by a signer of --anchors and unchanged since
+   0  authentic_other   the same, by a signer of the anchors of others
+  10  valid_untrusted   unchanged since it was signed, by a signer that nobody vouches for
+  11  recovered         no manifest; a mark led to a stored one
+  12  watermark_only    no manifest; a mark, and nothing stored for it
+  20  no_evidence       neither a manifest nor a mark, which proves nothing
+  30  tampered          a manifest that does not fit the clip, or is broken
+  31  conflict          manifest and mark contradict each other
+  40  inconclusive      not enough to say anything
+  64  the arguments make no sense
+  65  a file is no video   66  a file cannot be read   70  the check itself failed
+
+Exit codes with --watermark-only:
   0  every file carries the mark that was looked for (--expect-id, else any)
   1  at least one file was read and the mark was not found, which proves nothing
   2  at least one file, or a part of it, could not be read, or the arguments make no sense
 
-A mark that is found says that the video, or something copied from a marked one, carries the id: by
-chance no more often than the number that is given. It does not say that nothing was changed, and it
-does not say who wrote it: marks under the public key can be written and copied by everybody.";
+A signature says who vouches for a clip, and that it did not change since; it does not say that what it
+shows has happened. A mark that is found says that the video, or something copied from a marked one,
+carries the id: by chance no more often than the number that is given. It does not say that nothing was
+changed, and it does not say who wrote it: marks under the public key can be written and copied by everybody.";
 
-/// Says which marks video files carry.
+/// Code of arguments that make no sense.
+const USAGE: u8 = 64;
+/// Code of a check that failed by itself.
+const INTERNAL: u8 = 70;
+
+/// Says what is known of video files: their C2PA manifests, and the marks they carry.
+///
+/// A manifest is looked for in the file, then beside it (CLIP.c2pa). Nothing is fetched from a network.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
-    /// Videos or pictures: paths, URIs, or - for standard input.
+    /// Something else than looking at files.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Videos: paths, or - for standard input; with --watermark-only also pictures and URIs.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
-    /// Look for the invisible mark, and at nothing else (the only check so far).
-    #[arg(long, required = true)]
+    /// Look for the invisible mark, and at nothing else.
+    #[arg(long, conflicts_with = "manifest_only")]
     pub watermark_only: bool,
+    /// Look at the manifest, and do not decode the video.
+    #[arg(long)]
+    pub manifest_only: bool,
+    /// A PEM file with root certificates of signers that you trust; may be given several times
+    /// [default: $SORA_TRUST_ANCHORS].
+    #[arg(long, value_name = "PEM", conflicts_with = "watermark_only")]
+    pub anchors: Vec<PathBuf>,
     /// A file with the 32 bytes of a key to look for, or "public"; may be given several times
     /// [default: $SORA_WATERMARK_KEY, else public].
     #[arg(long, value_name = "FILE")]
@@ -54,6 +91,13 @@ pub struct Arguments {
     /// No progress on standard error.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Something else than looking at files.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a key and a certificate chain to sign with.
+    Keygen(Keygen),
 }
 
 /// How far to look.
@@ -83,31 +127,109 @@ impl Arguments {
         };
         Ok(Check { keys, expect: self.expect_id, still: self.still, search })
     }
+
+    fn anchors(&self) -> Result<TrustAnchors, String> {
+        let variable = std::env::var_os("SORA_TRUST_ANCHORS").filter(|list| !list.is_empty());
+        let named: Vec<PathBuf> = match (self.anchors.is_empty(), &variable) {
+            (true, Some(list)) => std::env::split_paths(list).collect(),
+            _ => self.anchors.clone(),
+        };
+        TrustAnchors::from_pem_files(&named).map_err(|error| error.to_string())
+    }
 }
 
-/// Does what the arguments ask for; the code is 0, 1 or 2 as `--help` says.
-pub fn run(arguments: &Arguments) -> ExitCode {
-    let prepared = arguments.check().and_then(|check| {
-        reader::start().map_err(|error| error.to_string())?;
-        Ok(check)
-    });
-    let check = match prepared {
-        Ok(check) => check,
-        Err(text) => {
-            eprintln!("error: {text}");
-            return ExitCode::from(2);
+/// Parses the command line, the program's name first, and does what it asks for.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    // Marks alone had their codes before there were others.
+    let marks_alone = arguments.iter().any(|argument| argument == "--watermark-only");
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => run(&arguments),
+        Err(error) => {
+            let usage = if marks_alone { 2 } else { USAGE };
+            let code = if error.use_stderr() { usage } else { 0 };
+            // A closed pipe is no reason to panic; the exit code still says it.
+            let _ = error.print();
+            ExitCode::from(code)
         }
+    }
+}
+
+/// Does what the arguments ask for; the code is as `--help` says.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(Command::Keygen(keygen)) = &arguments.command {
+        return keygen.run();
+    }
+    let usage = if arguments.watermark_only { 2 } else { USAGE };
+    let prepared = arguments.check().and_then(|check| Ok((check, arguments.anchors()?)));
+    let (check, anchors) = match prepared {
+        Ok(prepared) => prepared,
+        Err(text) => return stop(usage, &text),
     };
+    if !arguments.manifest_only
+        && let Err(error) = reader::start()
+    {
+        return stop(if arguments.watermark_only { 2 } else { INTERNAL }, &error.to_string());
+    }
     let mut code = 0;
     for file in &arguments.files {
-        let found = report_on(file, &check, arguments);
-        code = code.max(match found {
-            Some(true) => 0,
-            Some(false) => 1,
-            None => 2,
+        code = code.max(if arguments.watermark_only {
+            match report_on(file, &check, arguments) {
+                Some(true) => 0,
+                Some(false) => 1,
+                None => 2,
+            }
+        } else {
+            findings_on(file, &check, &anchors, arguments)
         });
     }
     ExitCode::from(code)
+}
+
+fn stop(code: u8, text: &str) -> ExitCode {
+    eprintln!("error: {text}");
+    ExitCode::from(code)
+}
+
+/// Judges one file and prints what was found; returns its exit code.
+fn findings_on(file: &str, check: &Check, anchors: &TrustAnchors, arguments: &Arguments) -> u8 {
+    let bar = if arguments.quiet { ProgressBar::hidden() } else { progress_bar(file) };
+    let check = Some(check).filter(|_| !arguments.manifest_only);
+    let result =
+        on_disk(file, |path| judge_clip(path, check, anchors, |time, length| show(&bar, time, length)));
+    bar.finish_and_clear();
+    let findings = Findings::new(file, &result);
+    let printed = if arguments.json {
+        serde_json::to_string(&findings).map_err(std::io::Error::from).map(|line| line + "\n")
+    } else {
+        Ok(findings.text())
+    };
+    let written = printed.and_then(|text| std::io::stdout().lock().write_all(text.as_bytes()));
+    if let (Err(error), false) = (&result, arguments.json) {
+        eprintln!("error: {file}: {error}");
+    }
+    if let Err(error) = written {
+        eprintln!("error: cannot write: {error}");
+        return INTERNAL;
+    }
+    findings.exit
+}
+
+/// Has a file that can be read twice judged: standard input is written to a temporary one first.
+fn on_disk(file: &str, judge: impl FnOnce(&Path) -> Result<Judged, ClipError>) -> Result<Judged, ClipError> {
+    if file != "-" {
+        if file.contains("://") && !Path::new(file).exists() {
+            return Err(ClipError::NoInput(
+                "manifests are looked for in files; --watermark-only reads addresses".into(),
+            ));
+        }
+        return judge(Path::new(file));
+    }
+    let failed =
+        |error: std::io::Error| ClipError::NoInput(format!("standard input cannot be read: {error}"));
+    let mut spool = tempfile::Builder::new().prefix("soraverify-").tempfile().map_err(failed)?;
+    std::io::copy(&mut std::io::stdin().lock(), &mut spool).map_err(failed)?;
+    spool.flush().map_err(failed)?;
+    judge(spool.path())
 }
 
 /// Checks one file and prints what was found; `None` where not all of it could be read.

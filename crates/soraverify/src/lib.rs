@@ -1,16 +1,21 @@
-//! What the program `soraverify` does, as a library: reads any file that GStreamer decodes, looks for the
-//! marks of `sorawatermark`, and says what it found to people and to programs.
+//! What the program `soraverify` does, as a library: looks for a clip's C2PA manifest and for the marks of
+//! `sorawatermark`, combines both into one verdict, and says what it found to people and to programs.
 //!
 //! - [`reader`]: a file, an address or standard input → luma frames. The only part on GStreamer.
 //! - [`check`]: frames → what a detector says of them.
-//! - [`report`]: that as text and as JSON.
-//! - [`cli`]: the command line and its exit codes.
+//! - [`clip`]: a file → its manifest, its marks, and the verdict of both.
+//! - [`report`] and [`findings`]: that as text and as JSON, of marks alone and of all.
+//! - [`cli`]: the command line and its exit codes; [`keygen`]: keys and certificates to sign with.
 
 pub mod check;
 pub mod cli;
+pub mod clip;
+pub mod findings;
+pub mod keygen;
 mod keys;
 pub mod reader;
 pub mod report;
 
 pub use check::{Check, Checked, watermark};
+pub use clip::{ClipError, Judged, judge_clip};
 pub use reader::{ReadError, Reader};

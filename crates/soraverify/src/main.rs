@@ -1,9 +1,7 @@
-//! `soraverify`: says which marks video files carry. All of it is in the library.
+//! `soraverify`: says what is known of video files. All of it is in the library.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    soraverify::cli::run(&soraverify::cli::Arguments::parse())
+    soraverify::cli::main(std::env::args_os().collect())
 }

@@ -125,7 +125,7 @@ impl<'r> Report<'r> {
 }
 
 impl Watermark {
-    fn new(verdict: &Verdict) -> Self {
+    pub(crate) fn new(verdict: &Verdict) -> Self {
         Self {
             frames: verdict.frames,
             duration: verdict.duration.as_secs_f64(),

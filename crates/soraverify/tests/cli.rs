@@ -244,12 +244,57 @@ fn arguments_that_make_no_sense_are_two() {
         (&["--watermark-only", "--key", "/nowhere", "clip.mp4"], "/nowhere"),
         (&["--watermark-only", "--expect-id", "12", "clip.mp4"], "24 hexadecimal"),
         (&["--watermark-only"], "FILE"),
-        (&["clip.mp4"], "--watermark-only"),
     ] {
         let output = soraverify(arguments).stdin(Stdio::null()).output().expect("the program runs");
         assert_eq!(code(&output), 2, "{arguments:?}: {output:?}");
         assert!(text(&output.stderr).contains(part), "{arguments:?}: {output:?}");
     }
+}
+
+/// Runs `soraverify` and expects this code and these words.
+fn expect(arguments: &[&str], expected: i32, parts: &[&str]) {
+    let output = soraverify(arguments).stdin(Stdio::null()).output().expect("the program runs");
+    assert_eq!(code(&output), expected, "{arguments:?}: {output:?}");
+    let said = text(&output.stdout) + &text(&output.stderr);
+    for part in parts {
+        assert!(said.contains(part), "{arguments:?} says nothing of {part:?}: {said}");
+    }
+}
+
+#[test]
+fn a_clip_is_judged_by_manifest_and_mark() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.at(name).to_str().expect("UTF-8").to_owned();
+    let keys = path("keys");
+    expect(&["keygen", "--out", &keys], 0, &["root.pem", "chain.pem", "key.pem"]);
+    // What is there is not overwritten.
+    let output = soraverify(&["keygen", "--out", &keys]).output().expect("the program runs");
+    assert_ne!(code(&output), 0, "{output:?}");
+    let source = "videotestsrc num-buffers=50 pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1";
+    let encoder = "x264enc bitrate=2000 ! mp4mux";
+    let sign = format!("sorasign certificates={keys}/chain.pem key={keys}/key.pem");
+    folder.make("own.mp4", &format!("{source} ! sorawatermark ! {encoder} ! {sign}"));
+    folder.make("plain.mp4", &format!("{source} ! {encoder}"));
+    let (own, plain, root) = (path("own.mp4"), path("plain.mp4"), path("keys/root.pem"));
+    expect(&["--anchors", &root, &own], 0, &["own.mp4: authentic", "development"]);
+    expect(&[&own], 10, &["valid_untrusted"]);
+    expect(&[&plain], 20, &["no_evidence"]);
+    expect(&["--anchors", &root, &own, &plain], 20, &["own.mp4: authentic", "no_evidence"]);
+    let mut bytes = std::fs::read(&own).expect("it can be read");
+    let last = bytes.len() - 20_000;
+    bytes[last] ^= 1;
+    folder.write("tampered.mp4", &bytes);
+    expect(&["--anchors", &root, &path("tampered.mp4")], 30, &["tampered"]);
+}
+
+#[test]
+fn what_cannot_be_judged_has_codes_of_its_own() {
+    let folder = Folder::new();
+    let noise = folder.write("noise.mp4", &[7; 5000]);
+    let noise = noise.to_str().expect("UTF-8");
+    expect(&["/nowhere/clip.mp4"], 66, &["/nowhere/clip.mp4"]);
+    expect(&[noise], 65, &["noise.mp4"]);
+    expect(&["--anchors", noise, noise], 64, &["noise.mp4"]);
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! What was found of a clip, as text for people and as a line of JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use sora_provenance::{Location, ManifestReport, Verdict};
+
+use crate::clip::{ClipError, Judged};
+use crate::report::{VERSION, Watermark};
+
+/// One clip, as a line of JSON.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct Findings<'r> {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The clip, as it was named.
+    pub file: &'r str,
+    /// The verdict; `null` where nothing could be read.
+    pub verdict: Option<Verdict>,
+    /// Exit code of this clip alone.
+    pub exit: u8,
+    /// Why, one sentence each.
+    pub reasons: &'r [String],
+    /// What was found of a manifest.
+    pub manifest: Option<&'r sora_provenance::Report>,
+    /// What the frames say; `null` where nobody looked, or they cannot be read.
+    pub watermark: Option<Watermark>,
+    /// What went wrong, also after some of it was read.
+    pub error: Option<String>,
+}
+
+impl<'r> Findings<'r> {
+    /// The findings on `file`.
+    pub fn new(file: &'r str, result: &'r Result<Judged, ClipError>) -> Self {
+        let judged = match result {
+            Ok(judged) => judged,
+            Err(error) => {
+                return Self {
+                    version: VERSION,
+                    file,
+                    verdict: None,
+                    exit: error.exit_code(),
+                    reasons: &[],
+                    manifest: None,
+                    watermark: None,
+                    error: Some(error.to_string()),
+                };
+            }
+        };
+        let (watermark, error) = match &judged.marks {
+            None => (None, None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            Some(Ok(checked)) => {
+                (Some(Watermark::new(&checked.verdict)), checked.error.as_ref().map(ToString::to_string))
+            }
+        };
+        Self {
+            version: VERSION,
+            file,
+            verdict: Some(judged.judgement.verdict),
+            exit: judged.judgement.verdict.exit_code(),
+            reasons: &judged.judgement.reasons,
+            manifest: Some(&judged.manifest),
+            watermark,
+            error,
+        }
+    }
+
+    /// The findings for people, several lines; nothing where nothing could be read.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Some(verdict) = self.verdict else { return Ok(()) };
+        writeln!(text, "{}: {}", self.file, verdict.name())?;
+        for reason in self.reasons {
+            writeln!(text, "  {reason}")?;
+        }
+        if let Some(manifest) = self.manifest.and_then(|report| report.manifest()) {
+            write_manifest(text, manifest)?;
+        }
+        for mark in self.watermark.iter().flat_map(|watermark| &watermark.marks) {
+            writeln!(text, "  mark      {} under the key {}", mark.id, mark.key_id)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_manifest(text: &mut String, manifest: &ManifestReport) -> std::fmt::Result {
+    let place = match manifest.location {
+        Location::Sidecar => "beside the file",
+        _ => "in the file",
+    };
+    writeln!(text, "  manifest  {}, {place}", shown(&manifest.id))?;
+    if let Some(signer) = &manifest.signer {
+        let organization = signer.organization.as_deref().unwrap_or("no organization");
+        let name = signer.common_name.as_deref().unwrap_or("no name");
+        writeln!(text, "  signer    {}, {}", shown(organization), shown(name))?;
+    }
+    if !manifest.actions.is_empty() {
+        writeln!(text, "  says      {}", shown(&manifest.actions.join(", ")))?;
+    }
+    for kind in &manifest.digital_source_types {
+        writeln!(text, "  source    {}", shown(kind.rsplit('/').next().unwrap_or(kind)))?;
+    }
+    if let Some(record) = &manifest.generation {
+        let (software, model) = (&record.software, record.model.as_ref());
+        write!(text, "  made by   {} {}", shown(&software.name), shown(&software.version))?;
+        match model {
+            Some(model) => writeln!(text, " with {}", shown(&model.id))?,
+            None => writeln!(text)?,
+        }
+    }
+    Ok(())
+}
+
+/// A stranger's text without what could steer a terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        assert_eq!(shown("a\x1b[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+    }
+}
