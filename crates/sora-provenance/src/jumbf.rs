@@ -19,6 +19,23 @@ const RESERVED: u8 = 0b1110_0000;
 /// What is wrong with the boxes of the manifests in a file.
 pub(crate) fn embedded(file: &mut (impl Read + Seek)) -> Result<Vec<String>, ProvenanceError> {
     let mut problems = Vec::new();
+    for store in stores(file)? {
+        match store {
+            Ok(store) => problems.extend(self::problems(&store)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Ok(problems)
+}
+
+/// The manifest stores in a file, those that can be read.
+pub(crate) fn embedded_stores(file: &mut (impl Read + Seek)) -> Result<Vec<Vec<u8>>, ProvenanceError> {
+    Ok(stores(file)?.into_iter().filter_map(Result::ok).collect())
+}
+
+/// The manifest stores in a file, or why one cannot be read.
+fn stores(file: &mut (impl Read + Seek)) -> Result<Vec<Result<Vec<u8>, String>>, ProvenanceError> {
+    let mut stores = Vec::new();
     for found in boxes::scan_until_broken(file)?.0 {
         let Some(purpose) =
             found.c2pa.as_deref().filter(|purpose| matches!(*purpose, "manifest" | "original" | "update"))
@@ -27,17 +44,52 @@ pub(crate) fn embedded(file: &mut (impl Read + Seek)) -> Result<Vec<String>, Pro
         };
         let size = found.size - found.header;
         if size > MANIFEST_BYTES {
-            problems.push(format!("a manifest of {size} bytes; at most {MANIFEST_BYTES} are read"));
+            stores.push(Err(format!("a manifest of {size} bytes; at most {MANIFEST_BYTES} are read")));
             continue;
         }
         let content = boxes::read_at(file, found.at + found.header, size)?;
         // Identifier, version and flags, purpose with its zero, offset of a Merkle box.
-        match content.get(16 + 4 + purpose.len() + 1 + 8..) {
-            Some(store) => problems.extend(self::problems(store)),
-            None => problems.push(format!("a manifest of {size} bytes")),
-        }
+        let store = content.get(16 + 4 + purpose.len() + 1 + 8..);
+        stores.push(store.map(<[u8]>::to_vec).ok_or_else(|| format!("a manifest of {size} bytes")));
     }
-    Ok(problems)
+    Ok(stores)
+}
+
+/// The label of a store's active manifest, its last (C2PA 2.4 §11.1.4.2).
+pub(crate) fn active_label(store: &[u8]) -> Option<String> {
+    label(active(store)?).map(str::to_owned)
+}
+
+/// The CBOR of the active manifest's assertions with a label.
+pub(crate) fn assertions<'a>(store: &'a [u8], wanted: &str) -> Vec<&'a [u8]> {
+    let inner = |content: &'a [u8]| {
+        children(content).unwrap_or_default().into_iter().filter(|inner| &inner.kind == b"jumb")
+    };
+    let manifest = active(store).into_iter().flat_map(inner);
+    let stores = manifest.filter(|found| label(found.content) == Some("c2pa.assertions"));
+    let found =
+        stores.flat_map(|store| inner(store.content)).filter(|found| label(found.content) == Some(wanted));
+    found
+        .filter_map(|found| children(found.content).ok()?.into_iter().find(|inner| &inner.kind == b"cbor"))
+        .map(|cbor| cbor.content)
+        .collect()
+}
+
+/// The content of a store's last manifest.
+fn active(store: &[u8]) -> Option<&[u8]> {
+    // Zeros may follow the outer box.
+    let header = boxes::header(store).ok()??;
+    let end = header.size.map_or(Some(store.len()), |size| usize::try_from(size).ok())?;
+    let content = store.get(header.header as usize..end)?;
+    let last = children(content).ok()?.into_iter().filter(|inner| &inner.kind == b"jumb").next_back()?;
+    Some(last.content)
+}
+
+/// The label in the description that a box begins with: type, toggles, then text with a zero.
+fn label(content: &[u8]) -> Option<&str> {
+    let description = children(content).ok()?.into_iter().next().filter(|first| &first.kind == b"jumd")?;
+    let text = description.content.get(17..)?;
+    std::str::from_utf8(&text[..text.iter().position(|byte| *byte == 0)?]).ok()
 }
 
 /// What is wrong with the boxes of a manifest store: nothing, or the first thing.

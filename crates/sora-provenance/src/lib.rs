@@ -4,6 +4,7 @@
 //! - [`Claim`]: what a manifest says; [`sign_file`], [`sign_sidecar`] and [`ManifestSeal`] sign it;
 //! - [`PatchWriter`] puts a manifest into a progressive MP4 while a muxer writes it; who makes the manifest is
 //!   behind [`Seal`];
+//! - [`LiveSigner`] signs a fragmented stream fragment by fragment, [`LiveVerifier`] checks one as it arrives;
 //! - [`verify_file`] checks a clip's manifest and fills a [`Report`]; [`inspect`] is the part of it that a C2PA
 //!   library does not do: where manifests stand, and that every sample lies in media data that a hash covers;
 //! - [`judge`] makes one verdict of manifest, watermark and stored manifest.
@@ -19,6 +20,7 @@ mod error;
 mod inspect;
 mod jumbf;
 mod keys;
+mod live;
 mod mp4;
 mod patch;
 mod report;
@@ -30,6 +32,7 @@ pub use claim::{Claim, GENERATION_LABEL};
 pub use error::ProvenanceError;
 pub use inspect::{Inspection, inspect};
 pub use keys::{DevelopmentChain, KeyAlgorithm, SigningKeys, development_chain, signing_request};
+pub use live::{LivePart, LiveProblem, LiveReport, LiveSigner, LiveVerifier, SESSION_SECONDS};
 pub use patch::{PatchWriter, SPACE_BYTES, Seal, SparseFile};
 pub use report::{
     Binding, Container, Credentials, Failure, IngredientReport, IngredientValidity, Location, ManifestReport,

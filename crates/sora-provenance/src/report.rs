@@ -3,6 +3,8 @@
 use serde::Serialize;
 use sora_record::GenerationRecord;
 
+use crate::live::LiveReport;
+
 /// What was found about a clip's manifest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -98,6 +100,8 @@ pub struct ManifestReport {
     pub generation: Option<GenerationRecord>,
     /// The clips it was made from, depth first.
     pub ingredients: Vec<IngredientReport>,
+    /// What was found of its fragments, where each is signed by itself (C2PA 2.4 §19.4).
+    pub live: Option<LiveReport>,
 }
 
 /// A soft binding of a manifest.
@@ -193,6 +197,7 @@ impl ManifestReport {
         let failures = self.failures.iter().filter(|failure| failure.code != UNTRUSTED);
         let mut problems: Vec<String> = failures.map(|failure| failure.code.clone()).collect();
         problems.extend(self.structure.iter().cloned());
+        problems.extend(self.live.iter().flat_map(|live| &live.problems).map(ToString::to_string));
         if problems.is_empty() && self.validity == Validity::Invalid {
             problems.push("the manifest is not valid".into());
         }

@@ -165,6 +165,10 @@ fn of_manifest(
         reasons.push(format!("The clip is not what was signed: {}.", problems.join("; ")));
         return Verdict::Tampered;
     }
+    if container == Container::InitSegment && manifest.live.is_some() {
+        reasons.push("This is the beginning of a live stream; its fragments are needed.".into());
+        return Verdict::Inconclusive;
+    }
     if let WatermarkEvidence::Found(value) = watermark {
         let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
         let promised = manifest.bindings.iter().find(|binding| binding.alg == WATERMARK_ALG);
@@ -270,6 +274,7 @@ mod tests {
             bindings,
             generation: None,
             ingredients: vec![],
+            live: None,
         };
         Report { container: Container::Mp4, credentials: Credentials::Present(Box::new(manifest)) }
     }

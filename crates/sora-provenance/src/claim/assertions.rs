@@ -20,8 +20,8 @@ const OPENED: &str = "opened";
 
 /// The assertions that are made by the signer, in contrast to gathered ones (C2PA 2.4 §10.3.2). Only what the
 /// signer itself created counts to those who read AI disclosures.
-pub(crate) fn labels() -> [&'static str; 4] {
-    ["c2pa.actions", "c2pa.soft-binding", "c2pa.ai-disclosure", GENERATION_LABEL]
+pub(crate) fn labels() -> [&'static str; 5] {
+    ["c2pa.actions", "c2pa.soft-binding", "c2pa.ai-disclosure", "c2pa.session-keys", GENERATION_LABEL]
 }
 
 /// The binding to a watermark. c2pa 0.90 has a type for it whose value is text; the specification wants bytes.

@@ -116,6 +116,31 @@ fn of_track(trak: &[u8], media: &[Range<u64>], problems: &mut Vec<String>) -> Re
     Ok(())
 }
 
+/// Problems with the places of samples in a fragment that is in memory, of the file that begins with the index
+/// `moov`; offsets count within the fragment.
+pub(crate) fn problems_of_fragment(moov: &[u8], fragment: &[u8]) -> Result<Vec<String>, ProvenanceError> {
+    let mut problems = Vec::new();
+    let defaults = of_movie(moov, &[], &mut Vec::new())?;
+    let mut at = 0;
+    let mut found = Vec::new();
+    for inner in children(fragment)? {
+        found.push((at, inner));
+        at += inner.whole.len() as u64;
+    }
+    let media: Vec<Range<u64>> = found
+        .iter()
+        .filter(|(_, inner)| &inner.kind == b"mdat")
+        .map(|(at, inner)| {
+            let end = at + inner.whole.len() as u64;
+            end - inner.content.len() as u64..end
+        })
+        .collect();
+    for (at, inner) in found.iter().filter(|(_, inner)| &inner.kind == b"moof") {
+        of_fragment(inner.content, *at, &defaults, &media, &mut problems)?;
+    }
+    Ok(problems)
+}
+
 enum Sizes<'a> {
     None,
     Same(u32),

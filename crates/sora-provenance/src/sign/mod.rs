@@ -35,7 +35,7 @@ pub(crate) fn offline() -> Value {
 }
 
 /// A builder for a claim, with its ingredients yet to be added, and the signer in its context.
-fn builder(
+pub(crate) fn builder(
     claim: &Claim,
     keys: &SigningKeys,
 ) -> Result<(Builder, Published, Vec<claim::Nameless>), ProvenanceError> {
@@ -59,13 +59,16 @@ fn builder(
 }
 
 /// Adds the ingredients that have no file.
-fn add_nameless(builder: &mut Builder, ingredients: &[claim::Nameless]) -> Result<(), ProvenanceError> {
+pub(crate) fn add_nameless(
+    builder: &mut Builder,
+    ingredients: &[claim::Nameless],
+) -> Result<(), ProvenanceError> {
     for ingredient in ingredients {
         builder.add_ingredient(c2pa::Ingredient::from_json(&ingredient.json.to_string()).map_err(failed)?);
     }
     Ok(())
 }
 
-fn failed(error: c2pa::Error) -> ProvenanceError {
+pub(crate) fn failed(error: c2pa::Error) -> ProvenanceError {
     ProvenanceError::Sign(error.to_string())
 }

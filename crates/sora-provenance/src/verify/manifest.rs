@@ -45,7 +45,14 @@ pub(super) fn report(reader: &Reader, location: Location, structure: Vec<String>
         bindings: bindings(manifest),
         generation: generation(manifest),
         ingredients: ingredients::walk(reader, manifest),
+        live: None,
     })
+}
+
+/// The signer's certificate, DER.
+pub(super) fn certificate(manifest: &Manifest) -> Option<Vec<u8>> {
+    let info = manifest.signature_info()?;
+    Some(Pem::iter_from_buffer(info.cert_chain().as_bytes()).next()?.ok()?.contents)
 }
 
 /// Failures of the active manifest and of what went into it, as far as they are new.

@@ -14,11 +14,15 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::ProvenanceError;
 use crate::inspect::{Inspection, inspect};
 use crate::jumbf::{self, MANIFEST_BYTES};
+use crate::live::LiveVerifier;
 use crate::report::{Credentials, Location, Report};
 use crate::sign::{FORMAT, offline};
 
 /// Longest file of anchors, in bytes; C2PA's own list has 50 KiB.
 const ANCHOR_BYTES: u64 = 8 << 20;
+
+/// Length of the pieces in which a file is read, in bytes.
+const PIECE: usize = 1 << 20;
 
 /// The root certificates of signers that are trusted.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +93,9 @@ pub fn verify_file(
     anchors: &TrustAnchors,
 ) -> Result<Report, ProvenanceError> {
     let mut file = File::open(path).map_err(ProvenanceError::stream("reading the clip"))?;
+    if let Some(report) = live_file(&mut file, anchors)? {
+        return Ok(report);
+    }
     let mut inspection = inspect(&mut file)?;
     if inspection.signed {
         inspection.problems.extend(jumbf::embedded(&mut file)?);
@@ -113,6 +120,68 @@ pub fn verify_file(
         Err(error) => unreadable(error.to_string(), inspection),
     };
     Ok(Report { container, credentials })
+}
+
+/// Verifies a stream that is signed fragment by fragment; `None` for any other file.
+fn live_file(file: &mut File, anchors: &TrustAnchors) -> Result<Option<Report>, ProvenanceError> {
+    let reading = || ProvenanceError::stream("reading the clip");
+    let mut verifier = LiveVerifier::new(anchors.clone());
+    let mut piece = vec![0; PIECE];
+    let length = file.read(&mut piece[..8]).map_err(reading())?;
+    file.rewind().map_err(reading())?;
+    // Nothing else is held in memory to see whether it becomes a box.
+    if piece[4..length.max(4)] != *b"ftyp" {
+        return Ok(None);
+    }
+    loop {
+        let length = file.read(&mut piece).map_err(reading())?;
+        let broken = match length {
+            0 => verifier.finish().err(),
+            _ => verifier.push(&piece[..length]).err(),
+        };
+        // Until there are session keys, it is any kind of file.
+        if !verifier.is_live() {
+            match (broken, verifier.began(), length) {
+                (None, false, 1..) => continue,
+                _ => {
+                    file.rewind().map_err(reading())?;
+                    return Ok(None);
+                }
+            }
+        }
+        match broken {
+            Some(problem) => {
+                verifier.broken(&problem);
+                return Ok(verifier.report());
+            }
+            None if length == 0 => return Ok(verifier.report()),
+            None => {}
+        }
+    }
+}
+
+/// Reads the manifest of a file that is in memory, with the certificate of its signer.
+pub(crate) fn verify_bytes(
+    bytes: &[u8],
+    anchors: &TrustAnchors,
+) -> Result<(Report, Option<Vec<u8>>), ProvenanceError> {
+    let mut file = std::io::Cursor::new(bytes);
+    let mut inspection = inspect(&mut file)?;
+    if !inspection.signed {
+        return Ok((Report { container: inspection.container, credentials: Credentials::Absent }, None));
+    }
+    inspection.problems.extend(jumbf::embedded(&mut file)?);
+    file.rewind().map_err(ProvenanceError::stream("reading the clip"))?;
+    let container = inspection.container;
+    let (credentials, certificate) =
+        match Reader::from_context(anchors.context()?).with_stream(FORMAT, &mut file) {
+            Ok(reader) => {
+                let certificate = reader.active_manifest().and_then(manifest::certificate);
+                (credentials(&reader, Location::Embedded, inspection), certificate)
+            }
+            Err(error) => (unreadable(error.to_string(), inspection), None),
+        };
+    Ok((Report { container, credentials }, certificate))
 }
 
 fn credentials(reader: &Reader, location: Location, inspection: Inspection) -> Credentials {

@@ -5,6 +5,7 @@
 mod common;
 mod flips;
 mod keys;
+mod live;
 mod parents;
 mod round_trip;
 mod tampering;
