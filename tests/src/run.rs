@@ -56,11 +56,7 @@ pub fn play(description: &str) -> Playing {
 
 /// Runs a pipeline until EOS or an error, then stops it.
 pub fn run(description: &str) -> Report {
-    let mut playing = play(description);
-    // A failed change of state is on the bus.
-    let _ = playing.pipeline.set_state(gst::State::Playing);
-    playing.wait_for_end();
-    playing.stop()
+    play(description).finish()
 }
 
 impl Playing {
@@ -93,6 +89,14 @@ impl Playing {
         self.wait_for("end", |message| {
             matches!(message.type_(), gst::MessageType::Eos | gst::MessageType::Error).then_some(())
         });
+    }
+
+    /// Runs the pipeline until EOS or an error, then stops it.
+    pub fn finish(mut self) -> Report {
+        // A failed change of state is on the bus.
+        let _ = self.pipeline.set_state(gst::State::Playing);
+        self.wait_for_end();
+        self.stop()
     }
 
     /// Waits until a PROGRESS message of the operation `code` has come.

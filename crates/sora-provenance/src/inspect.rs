@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 
 use crate::ProvenanceError;
 use crate::mp4::boxes::{self, TopBox};
-use crate::mp4::samples;
+use crate::mp4::samples::{self, INDEX_BYTES};
 use crate::report::Container;
 
 /// What kind of file it is, and what is wrong with its structure.
@@ -63,6 +63,34 @@ fn container(found: &[TopBox]) -> Container {
         (true, _) => Container::FragmentedMp4,
         (false, true) => Container::Mp4,
         (false, false) => Container::InitSegment,
+    }
+}
+
+/// Whether a file that begins so is fragmented; `None` where more of it is needed to say so. What is no MP4 file is not.
+pub fn is_fragmented(head: &[u8]) -> Option<bool> {
+    let mut at = 0;
+    loop {
+        let Ok(header) = boxes::header(head.get(at..)?) else { return Some(false) };
+        let header = header?;
+        match &header.kind {
+            b"moof" => return Some(true),
+            b"mdat" => return Some(false),
+            kind if at == 0 && kind != b"ftyp" => return Some(false),
+            _ => {}
+        }
+        let Some(end) = header.size.and_then(|size| at.checked_add(usize::try_from(size).ok()?)) else {
+            return Some(false);
+        };
+        let whole = match head.get(at..end) {
+            Some(whole) => whole,
+            // Nothing that is waited for is longer.
+            None => return (end as u64 > INDEX_BYTES).then_some(false),
+        };
+        if &header.kind == b"moov" {
+            let fragmented = boxes::child(&whole[header.header as usize..], b"mvex");
+            return Some(matches!(fragmented, Ok(Some(_))));
+        }
+        at = end;
     }
 }
 

@@ -30,10 +30,10 @@ mod verify;
 
 pub use claim::{Claim, GENERATION_LABEL};
 pub use error::ProvenanceError;
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, is_fragmented};
 pub use keys::{DevelopmentChain, KeyAlgorithm, SigningKeys, development_chain, signing_request};
 pub use live::{LivePart, LiveProblem, LiveReport, LiveSigner, LiveVerifier, SESSION_SECONDS};
-pub use patch::{PatchWriter, SPACE_BYTES, Seal, SparseFile};
+pub use patch::{PatchWriter, Patched, SPACE_BYTES, Seal, SparseFile};
 pub use report::{
     Binding, Container, Credentials, Failure, IngredientReport, IngredientValidity, Location, ManifestReport,
     Report, Signer, Validity,

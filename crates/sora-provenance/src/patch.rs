@@ -57,6 +57,19 @@ pub struct PatchWriter<W, S> {
     space: u64,
 }
 
+/// A file that is written and has its manifest.
+#[derive(Debug)]
+pub struct Patched<W, S> {
+    /// What it was written to.
+    pub output: W,
+    /// Who made the manifest.
+    pub seal: S,
+    /// Where the manifest's box begins.
+    pub manifest_at: u64,
+    /// Length of the file, in bytes.
+    pub length: u64,
+}
+
 enum State {
     Head,
     Media(Media),
@@ -266,13 +279,13 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
         Ok(())
     }
 
-    /// The muxer is done: has the manifest made and fills it in. Gives the output and the seal back.
+    /// The muxer is done: has the manifest made and fills it in.
     ///
     /// # Errors
     /// [`ProvenanceError::Container`] where what came in is not whole, [`ProvenanceError::Reserve`] where
     /// the manifest is larger than its space, and what the seal and the output give. The output then has no
     /// manifest; only when it fails while the manifest is filled in, it may have part of one.
-    pub fn finish(mut self) -> Result<(W, S), ProvenanceError> {
+    pub fn finish(mut self) -> Result<Patched<W, S>, ProvenanceError> {
         let state = std::mem::replace(&mut self.state, State::Head);
         let State::Media(mut media) = state else { return Err(bad("it ends before the media data")) };
         let head = parse_head(&self.head)?.ok_or_else(|| bad("the header of mdat was overwritten"))?;
@@ -310,7 +323,8 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
             self.out.write_all(bytes).map_err(output)?;
         }
         self.out.flush().map_err(output)?;
-        Ok((self.out, self.seal))
+        let length = media.to + media.length + media.tail.len() as u64;
+        Ok(Patched { output: self.out, seal: self.seal, manifest_at: head.ftyp as u64, length })
     }
 
     /// What the output is written to.

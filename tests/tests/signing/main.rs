@@ -1,5 +1,8 @@
 //! `sorasign` in pipelines: what is written verifies, plays as before, and says what the elements know.
 
+mod live;
+mod sidecar;
+
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::io::{Cursor, Seek, SeekFrom, Write};
 
 use proptest::prelude::*;
-use sora_provenance::{Container, Inspection, PatchWriter, ProvenanceError, inspect};
+use sora_provenance::{Container, Inspection, PatchWriter, Patched, ProvenanceError, inspect};
 
 use crate::common::*;
 
@@ -40,7 +40,7 @@ fn mux(writer: &mut Writer, clip: &[u8], pieces: &[usize]) -> Result<(), Provena
 
 /// Finishes, and checks that the seal has seen the file that came out.
 fn finish(writer: Writer) -> Vec<u8> {
-    let (out, witness) = writer.finish().unwrap();
+    let Patched { output: out, seal: witness, .. } = writer.finish().unwrap();
     let bytes = out.into_inner();
     let media = place(&bytes, b"mdat");
     assert_eq!(bytes[media.start..media.start + 4], 1u32.to_be_bytes(), "the header of mdat has 16 bytes");

@@ -106,8 +106,7 @@ fn patched_in(clip: &[u8], seal: ManifestSeal, space: usize) -> Vec<u8> {
     for piece in clip.chunks(100_003) {
         writer.write(piece).unwrap();
     }
-    let (out, _) = writer.finish().unwrap();
-    out.into_inner()
+    writer.finish().unwrap().output.into_inner()
 }
 
 pub(crate) fn read(name: &str) -> Vec<u8> {

@@ -1,15 +1,23 @@
+use std::io::{Seek, SeekFrom, Write};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use sora_gst::provenance;
-use sora_provenance::{ManifestSeal, PatchWriter, ProvenanceError, SigningKeys};
+use sora_provenance::{
+    Claim, LiveSigner, ManifestSeal, PatchWriter, Patched, ProvenanceError, SigningKeys, TrustAnchors,
+    Validity, verify_file,
+};
 
 use super::Mode;
+use super::live::Live;
 use super::output::Downstream;
 use super::settings::{self, Settings};
+use super::sidecar::Sidecar;
 use super::spool::Spool;
+use super::work::{self, Work};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("sorasign", gst::DebugColorFlags::empty(), Some("C2PA signing"))
@@ -31,15 +39,18 @@ struct State {
     seek: Option<u64>,
 }
 
-/// A clip in the making. It is taken out of the state while bytes are handled: no lock is held then.
-#[derive(Default)]
-enum Work {
-    #[default]
-    Idle,
-    Patch(Box<PatchWriter<Downstream, ManifestSeal>>),
-    Spool(Spool),
-    /// Signed, or failed with an error that has been posted.
-    Over(Result<(), gst::FlowError>),
+/// Why a clip is not signed.
+enum Stop {
+    /// A setting makes no sense.
+    Settings(String),
+    /// It could not be done.
+    Clip(ProvenanceError),
+}
+
+impl From<ProvenanceError> for Stop {
+    fn from(error: ProvenanceError) -> Self {
+        Self::Clip(error)
+    }
 }
 
 impl SoraSign {
@@ -51,7 +62,20 @@ impl SoraSign {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn fail(&self, error: &ProvenanceError) -> gst::FlowError {
+    /// Says why the clip is not signed.
+    fn fail(&self, stop: &Stop) -> gst::FlowError {
+        let error = match stop {
+            Stop::Settings(text) => {
+                gst::element_imp_error!(
+                    self,
+                    gst::LibraryError::Settings,
+                    ("{text}"),
+                    ["nothing was signed"]
+                );
+                return gst::FlowError::Error;
+            }
+            Stop::Clip(error) => error,
+        };
         let text = format!("The clip could not be signed, and what was written is unsigned: {error}");
         match error {
             ProvenanceError::Stream { .. } => {
@@ -75,31 +99,41 @@ impl SoraSign {
         self.src.peer_query(&mut query) && query.result().0
     }
 
-    /// Settles what will be said and how it gets into the clip. Queries: no lock is held.
-    fn begin(&self) -> Result<Work, gst::FlowError> {
-        let settings = self.settings();
-        let keys = self.state().keys.clone().ok_or(gst::FlowError::Flushing)?;
+    /// What is to be said of the clip, by whom. Queries: no lock is held.
+    fn claim(&self) -> Result<(Claim, Arc<SigningKeys>), Stop> {
+        let keys = self.state().keys.clone().ok_or(Stop::Settings("the element is stopping".into()))?;
         let known = provenance::find(self.obj().upcast_ref());
-        let claim = settings.claim(&known).map_err(|text| self.refuse(&text))?;
+        let claim = self.settings().claim(&known).map_err(Stop::Settings)?;
         gst::info!(CAT, imp = self, "the manifest will say {claim:?}");
-        let seeks = self.downstream_seeks();
-        if settings.mode == Mode::Spool || (settings.mode == Mode::Auto && !seeks) {
-            return Spool::new().map(Work::Spool).map_err(|error| self.fail(&error));
-        }
-        if !seeks {
-            return Err(
-                self.refuse("mode is patch, and what is behind cannot seek in bytes; use mode=spool or auto")
-            );
-        }
-        let seal = ManifestSeal::new(claim, keys).map_err(|error| self.fail(&error))?;
-        let space = seal.manifest_bytes(settings.max_megabytes.into());
-        let writer = PatchWriter::new(Downstream::new(self.src.clone()), seal, space);
-        writer.map(|writer| Work::Patch(Box::new(writer))).map_err(|error| self.fail(&error))
+        Ok((claim, keys))
     }
 
-    fn refuse(&self, text: &str) -> gst::FlowError {
-        gst::element_imp_error!(self, gst::LibraryError::Settings, ("{text}"), ["nothing was signed"]);
-        gst::FlowError::Error
+    /// Begins a clip in a mode that is not `Auto`.
+    fn begin(&self, mode: Mode) -> Result<Work, Stop> {
+        let settings = self.settings();
+        // Settings that make no sense are refused before the first byte goes out, in every mode.
+        let (claim, keys) = self.claim()?;
+        let out = Downstream::new(self.src.clone());
+        Ok(match mode {
+            Mode::Auto | Mode::Patch => {
+                if !self.downstream_seeks() {
+                    let text =
+                        "mode is patch, and what is behind cannot seek in bytes; use mode=spool or auto";
+                    return Err(Stop::Settings(text.into()));
+                }
+                let seal = ManifestSeal::new(claim, keys)?;
+                let space = seal.manifest_bytes(settings.max_megabytes.into());
+                Work::Patch(Box::new(PatchWriter::new(out, seal, space)?))
+            }
+            Mode::Spool => Work::Spool(Spool::new()?),
+            Mode::Live => {
+                let period = Duration::from_secs(settings.session_period);
+                Work::Live(Box::new(Live::new(LiveSigner::new(claim, keys, period)?, out)))
+            }
+            Mode::Sidecar => {
+                Work::Sidecar(Box::new(Sidecar::new(out, settings.sidecar().map_err(Stop::Settings)?)?))
+            }
+        })
     }
 
     fn take_work(&self) -> (Work, Option<u64>) {
@@ -109,42 +143,42 @@ impl SoraSign {
 
     fn chain(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let (mut work, seek) = self.take_work();
-        if let Work::Idle = work {
-            work = self.begin().unwrap_or_else(|error| Work::Over(Err(error)));
+        if let Work::Over(how) = work {
+            self.state().work = work;
+            return how.and(Err(gst::FlowError::Eos));
         }
-        let (work, result) = self.take_bytes(work, seek, buffer);
+        let result = self.take_bytes(&mut work, seek, buffer).map_err(|stop| {
+            // What downstream said is no error of this element.
+            let flow = work.flow_error().unwrap_or_else(|| self.fail(&stop));
+            work = Work::Over(Err(flow));
+            flow
+        });
         self.state().work = work;
         result.map(|()| gst::FlowSuccess::Ok)
     }
 
-    fn take_bytes(
-        &self,
-        mut work: Work,
-        seek: Option<u64>,
-        buffer: &gst::Buffer,
-    ) -> (Work, Result<(), gst::FlowError>) {
+    fn take_bytes(&self, work: &mut Work, seek: Option<u64>, buffer: &gst::Buffer) -> Result<(), Stop> {
         let bytes = buffer.map_readable().map_err(|_| ProvenanceError::Stream {
             what: "reading what the muxer writes",
             source: std::io::Error::other("a buffer cannot be mapped"),
-        });
-        let written = bytes.and_then(|bytes| match &mut work {
-            Work::Patch(writer) => {
-                seek.map_or(Ok(()), |to| writer.seek(to)).and_then(|()| writer.write(&bytes))
-            }
-            Work::Spool(spool) => seek.map_or(Ok(()), |to| spool.seek(to)).and_then(|()| spool.write(&bytes)),
-            Work::Idle | Work::Over(_) => Ok(()),
-        });
-        if let Work::Over(how) = work {
-            return (work, how.and(Err(gst::FlowError::Eos)));
+        })?;
+        if let Some(to) = seek {
+            work.seek(to)?;
         }
-        let Err(error) = written else { return (work, Ok(())) };
-        // What downstream said is no error of this element.
-        let said = match &mut work {
-            Work::Patch(writer) => writer.output().flow_error(),
-            _ => None,
+        let mut head = match work {
+            Work::Idle => Vec::new(),
+            Work::Undecided(head) => std::mem::take(head),
+            _ => return Ok(work.write(buffer, &bytes)?),
         };
-        let flow = said.unwrap_or_else(|| self.fail(&error));
-        (Work::Over(Err(flow)), Err(flow))
+        head.extend_from_slice(&bytes);
+        match work::decide(self.settings().mode, self.downstream_seeks(), &head) {
+            Some(mode) => {
+                *work = self.begin(mode)?;
+                work.write(buffer, &head)?;
+            }
+            None => *work = Work::Undecided(head),
+        }
+        Ok(())
     }
 
     /// The muxer is done.
@@ -157,24 +191,59 @@ impl SoraSign {
                 self.state().work = Work::Over(how);
                 return;
             }
-            Work::Patch(writer) => writer.finish().map(drop),
-            Work::Spool(spool) => self.finish_spool(spool, &mut downstream),
+            Work::Undecided(head) => {
+                let text = format!("it ends after {} bytes, before its media data", head.len());
+                Err(ProvenanceError::Container(text).into())
+            }
+            Work::Patch(writer) => {
+                writer.finish().map_err(Stop::from).and_then(|patched| self.verify_written(patched))
+            }
+            Work::Spool(spool) => {
+                self.claim().and_then(|(claim, keys)| Ok(spool.finish(&claim, &keys, &mut downstream)?))
+            }
+            Work::Sidecar(sidecar) => {
+                self.claim().and_then(|(claim, keys)| Ok(sidecar.finish(&claim, &keys)?))
+            }
+            Work::Live(live) => live.finish().map_err(Stop::from),
         };
         let how = match (&result, downstream.flow_error()) {
             (Ok(()), _) => Ok(()),
             (Err(_), Some(said)) => Err(said),
-            (Err(error), None) => Err(self.fail(error)),
+            (Err(stop), None) => Err(self.fail(stop)),
         };
         gst::info!(CAT, imp = self, "the clip is over: {how:?}");
         self.state().work = Work::Over(how);
     }
 
-    fn finish_spool(&self, spool: Spool, downstream: &mut Downstream) -> Result<(), ProvenanceError> {
-        let refused = |text: String| ProvenanceError::Claim(text);
-        let known = provenance::find(self.obj().upcast_ref());
-        let claim = self.settings().claim(&known).map_err(refused)?;
-        let keys = self.state().keys.clone().ok_or_else(|| refused("the element is stopping".into()))?;
-        spool.finish(&claim, &keys, downstream)
+    /// Reads what was written again, where it is in a file, and takes the manifest out where it does not fit.
+    fn verify_written(&self, mut patched: Patched<Downstream, ManifestSeal>) -> Result<(), Stop> {
+        if !self.settings().verify {
+            return Ok(());
+        }
+        let Some(path) = patched.output.settle(patched.length) else {
+            gst::info!(CAT, imp = self, "what was written cannot be read again");
+            return Ok(());
+        };
+        let problems = match verify_file(&path, None, &TrustAnchors::none()) {
+            Ok(report) if report.manifest().is_some_and(|found| found.validity != Validity::Invalid) => {
+                gst::info!(CAT, imp = self, "what was written is valid");
+                return Ok(());
+            }
+            Ok(report) => report.problems().join("; "),
+            Err(error) => error.to_string(),
+        };
+        // A box of the type `free` is no manifest.
+        let withdrawn = patched
+            .output
+            .seek(SeekFrom::Start(patched.manifest_at + 4))
+            .and_then(|_| patched.output.write_all(b"free"));
+        patched.output.settle(patched.length);
+        let manifest = match withdrawn {
+            Ok(()) => "its manifest was taken out again".into(),
+            Err(error) => format!("and its manifest could not be taken out again ({error})"),
+        };
+        let text = format!("what was written is not what was signed ({problems}); {manifest}");
+        Err(ProvenanceError::Sign(text).into())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
@@ -201,8 +270,13 @@ impl SoraSign {
         if let gst::QueryViewMut::Seeking(seeking) = query.view_mut()
             && seeking.format() == gst::Format::Bytes
         {
-            // Before the media data and behind it a muxer may go anywhere, in every mode.
-            seeking.set(true, gst::format::Bytes::ZERO, gst::format::Bytes::NONE);
+            // Before the media data and behind it a muxer may go anywhere; of a live stream nothing is kept.
+            let seekable = match self.settings().mode {
+                Mode::Live => false,
+                Mode::Sidecar => self.downstream_seeks(),
+                _ => true,
+            };
+            seeking.set(seekable, gst::format::Bytes::ZERO, gst::format::Bytes::NONE);
             return true;
         }
         gst::Pad::query_default(&self.sink, Some(&*self.obj()), query)
@@ -297,7 +371,7 @@ impl ElementImpl for SoraSign {
         if transition == gst::StateChange::NullToReady {
             let keys = self.settings().keys().map_err(|text| {
                 // The error is posted; a flow error means nothing to a change of state.
-                let _ = self.refuse(&text);
+                let _ = self.fail(&Stop::Settings(text));
                 gst::StateChangeError
             })?;
             if keys.is_ephemeral() {
@@ -315,8 +389,8 @@ impl ElementImpl for SoraSign {
             gst::StateChange::PausedToReady => {
                 let (work, _) = self.take_work();
                 // A sink that stops first makes a push fail as flushing: that is an interruption too.
-                let interrupted = matches!(work, Work::Patch(_) | Work::Spool(_))
-                    || matches!(work, Work::Over(Err(gst::FlowError::Flushing)));
+                let interrupted =
+                    work.is_unfinished() || matches!(work, Work::Over(Err(gst::FlowError::Flushing)));
                 if interrupted {
                     gst::element_imp_warning!(
                         self,

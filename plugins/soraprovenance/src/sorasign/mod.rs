@@ -13,21 +13,33 @@
 //! **Modes.** With `mode=patch` the clip passes through: space for the manifest is kept behind `ftyp`, the media
 //! data is hashed on its way, and at EOS the manifest is written into the space; what is behind the element must
 //! be able to seek (filesink can), and the file must be a progressive one. With `mode=spool` the clip is
-//! collected in a temporary file, signed, verified and then sent: for any sink, and for fragmented files.
-//! `mode=auto` patches where downstream can seek in bytes, else it spools. A manifest in a sidecar: see
-//! `sora-provenance`; no mode of this element yet.
+//! collected in a temporary file, signed, verified and then sent: for any sink, and for fragmented files that are
+//! to have one manifest for the whole. With `mode=live` a fragmented stream is signed fragment by fragment (C2PA 2.4
+//! §19.4): a fragment leaves when it is whole, nothing is written twice, any sink will do. With `mode=sidecar` the
+//! clip passes unchanged and the manifest goes into the file that `sidecar-location` names.
+//! `mode=auto` decides when it sees the first bytes:
+//!
+//! | file        | downstream can seek in bytes | it cannot |
+//! |-------------|------------------------------|-----------|
+//! | progressive | patch                        | spool     |
+//! | fragmented  | spool                        | live      |
 //!
 //! **Keys.** `certificates` and `key` name PEM files, else `$SORA_SIGN_CHAIN` and `$SORA_SIGN_KEY` do. With
 //! neither, an ephemeral development certificate signs, with a warning: that proves integrity, not origin.
 //! Keys and certificates are checked when the element leaves NULL.
 //!
 //! **Failures.** Until the clip is whole there is no manifest in it: a run that is interrupted, or whose signing
-//! fails, leaves a file that does not look signed, and an error says so.
+//! fails, leaves a file that does not look signed, and an error says so. What was written into a file is read again
+//! before EOS goes on (`verify`); if it is not valid, the manifest is taken out again. A live stream that is
+//! interrupted is signed as far as it came.
 
 mod imp;
+mod live;
 mod output;
 mod settings;
+mod sidecar;
 mod spool;
+mod work;
 
 use gst::glib;
 use gst::prelude::*;
@@ -42,9 +54,9 @@ glib::wrapper! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstSoraSignMode")]
 pub enum Mode {
-    /// Patch where downstream can seek, else spool.
+    /// What suits the file and the sink.
     #[default]
-    #[enum_value(name = "Patch where downstream can seek in bytes, else spool", nick = "auto")]
+    #[enum_value(name = "What suits the file and the sink: patch, spool or live", nick = "auto")]
     Auto,
     /// Pass the clip through, write the manifest at the end.
     #[enum_value(name = "Pass the clip through and write the manifest into it at the end", nick = "patch")]
@@ -52,6 +64,15 @@ pub enum Mode {
     /// Collect the clip, then send it signed.
     #[enum_value(name = "Collect the clip in a temporary file, sign it, then send it", nick = "spool")]
     Spool,
+    /// Sign each fragment of a fragmented stream.
+    #[enum_value(name = "Sign a fragmented stream fragment by fragment", nick = "live")]
+    Live,
+    /// Pass the clip through, write the manifest into another file.
+    #[enum_value(
+        name = "Pass the clip through unchanged and write the manifest into a file beside it",
+        nick = "sidecar"
+    )]
+    Sidecar,
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

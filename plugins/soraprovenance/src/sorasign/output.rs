@@ -1,6 +1,7 @@
 //! Downstream as something to write to and seek in.
 
 use std::io::{self, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
 use gst::prelude::*;
 
@@ -25,26 +26,57 @@ impl Downstream {
     }
 }
 
-impl Write for Downstream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
+impl Downstream {
+    /// Sends a buffer that knows when it is shown and what it is.
+    pub(super) fn send(&mut self, mut buffer: gst::Buffer) -> io::Result<()> {
         if std::mem::take(&mut self.moved) {
-            let mut segment = gst::FormattedSegment::<gst::format::Bytes>::new();
-            segment.set_start(gst::format::Bytes::from_u64(self.at));
-            self.pad.push_event(gst::event::Segment::new(&segment));
+            self.say_place();
         }
-        let mut buffer = gst::Buffer::from_mut_slice(bytes.to_vec());
-        if let Some(buffer) = buffer.get_mut() {
+        let length = buffer.size() as u64;
+        {
+            let buffer = buffer.make_mut();
             buffer.set_offset(self.at);
-            buffer.set_offset_end(self.at + bytes.len() as u64);
+            buffer.set_offset_end(self.at + length);
         }
         self.pad.push(buffer).map_err(|error| {
             self.failed = Some(error);
             io::Error::other(format!("downstream answered {error}"))
         })?;
-        self.at += bytes.len() as u64;
+        self.at += length;
+        Ok(())
+    }
+
+    fn say_place(&self) {
+        let mut segment = gst::FormattedSegment::<gst::format::Bytes>::new();
+        segment.set_start(gst::format::Bytes::from_u64(self.at));
+        self.pad.push_event(gst::event::Segment::new(&segment));
+    }
+
+    /// Has downstream write what it holds back, by going to `end`, and gives the file that it writes into, where it
+    /// is one. A sink that writes files does so before it goes anywhere.
+    pub(super) fn settle(&mut self, end: u64) -> Option<PathBuf> {
+        // To where it is already it would not go.
+        for place in [0, end] {
+            self.at = place;
+            self.say_place();
+        }
+        self.moved = false;
+        let mut query = gst::query::Uri::new();
+        if !self.pad.peer_query(&mut query) {
+            return None;
+        }
+        let (path, _) = gst::glib::filename_from_uri(query.uri()?.as_str()).ok()?;
+        // Something between might write another file than what was sent.
+        let metadata = std::fs::metadata(&path).ok()?;
+        (metadata.is_file() && metadata.len() == end).then_some(path)
+    }
+}
+
+impl Write for Downstream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !bytes.is_empty() {
+            self.send(gst::Buffer::from_mut_slice(bytes.to_vec()))?;
+        }
         Ok(bytes.len())
     }
 

@@ -1,13 +1,13 @@
 //! The properties: what users may ask for, and what of it makes sense.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use gst::glib;
 use gst::prelude::*;
 use sora_gst::{Provenance, property};
-use sora_provenance::{Claim, SigningKeys};
+use sora_provenance::{Claim, SESSION_SECONDS, SigningKeys};
 use sora_record::GenerationRecord;
 
 use super::Mode;
@@ -24,7 +24,10 @@ pub(super) struct Settings {
     record: Option<OsString>,
     watermark_id: Option<OsString>,
     title: Option<OsString>,
+    sidecar: Option<OsString>,
     pub(super) max_megabytes: u32,
+    pub(super) session_period: u64,
+    pub(super) verify: bool,
 }
 
 impl Default for Settings {
@@ -36,7 +39,10 @@ impl Default for Settings {
             record: None,
             watermark_id: None,
             title: None,
+            sidecar: None,
             max_megabytes: MEGABYTES,
+            session_period: SESSION_SECONDS.1,
+            verify: true,
         }
     }
 }
@@ -56,6 +62,13 @@ impl Settings {
             Some(keys) => Ok(keys),
             None => SigningKeys::ephemeral().map_err(|error| error.to_string()),
         }
+    }
+
+    /// The file that a manifest goes into with `mode=sidecar`.
+    pub(super) fn sidecar(&self) -> Result<PathBuf, String> {
+        self.sidecar.as_ref().map(PathBuf::from).ok_or_else(|| {
+            "mode is sidecar, and sidecar-location names no file for the manifest; it is best called CLIP.c2pa".into()
+        })
     }
 
     /// What is to be said of a stream of which this is known.
@@ -86,7 +99,10 @@ impl Settings {
             "record" => self.record = property::text(value),
             "watermark-id" => self.watermark_id = property::text(value),
             "title" => self.title = property::text(value),
+            "sidecar-location" => self.sidecar = property::text(value),
             "max-megabytes" => self.max_megabytes = value.get().expect(CHECKED),
+            "session-key-period" => self.session_period = value.get().expect(CHECKED),
+            "verify" => self.verify = value.get().expect(CHECKED),
             other => unreachable!("{other} is not in the list of properties"),
         }
     }
@@ -100,7 +116,10 @@ impl Settings {
             "record" => property::shown(self.record.as_deref()),
             "watermark-id" => property::shown(self.watermark_id.as_deref()),
             "title" => property::shown(self.title.as_deref()),
+            "sidecar-location" => property::shown(self.sidecar.as_deref()),
             "max-megabytes" => self.max_megabytes.to_value(),
+            "session-key-period" => self.session_period.to_value(),
+            "verify" => self.verify.to_value(),
             _ => return None,
         })
     }
@@ -139,6 +158,25 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 "Id that the clip's watermark carries, 24 hexadecimal digits; unset = what the elements of the stream say",
             ),
             text("title", "Title", "Title of the clip in its manifest, at most 512 bytes; unset = none"),
+            text(
+                "sidecar-location",
+                "Sidecar location",
+                "mode=sidecar: file that the manifest is written into at EOS, best CLIP.mp4.c2pa; replaced where it exists",
+            ),
+            glib::ParamSpecUInt64::builder("session-key-period")
+                .nick("Period of a session key")
+                .blurb("mode=live: seconds after which the next session key signs, and the beginning is sent again")
+                .minimum(SESSION_SECONDS.0)
+                .maximum(SESSION_SECONDS.2)
+                .default_value(SESSION_SECONDS.1)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecBoolean::builder("verify")
+                .nick("Verify")
+                .blurb("mode=patch: read what was written into a file again before EOS goes on, and fail where it is not valid")
+                .default_value(true)
+                .mutable_ready()
+                .build(),
             glib::ParamSpecUInt::builder("max-megabytes")
                 .nick("Megabytes at most")
                 .blurb("mode=patch: media data that space is kept for, 48 bytes for each megabyte; a longer clip fails at its end")
