@@ -76,6 +76,8 @@ pub enum Validity {
 pub struct ManifestReport {
     /// Its id, `urn:c2pa:…`.
     pub id: String,
+    /// The instance of the clip that it was made for (`instanceID`); empty in claims that lack it.
+    pub instance_id: String,
     /// Where it was.
     pub location: Location,
     /// What its signature is worth.
