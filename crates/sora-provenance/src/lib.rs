@@ -40,4 +40,4 @@ pub use report::{
 };
 pub use sign::{ManifestSeal, expected_manifest_bytes, sign_file, sign_sidecar};
 pub use verdict::{Judgement, Resolution, Verdict, WATERMARK_ALG, WatermarkEvidence, judge};
-pub use verify::{TrustAnchors, verify_file};
+pub use verify::{TrustAnchors, crjson, verify_file};

@@ -82,6 +82,8 @@ pub struct ManifestReport {
     pub location: Location,
     /// What its signature is worth.
     pub validity: Validity,
+    /// Of a live stream: what the signature of its beginning is worth, whatever came after it.
+    pub of_beginning: Option<Validity>,
     /// Who signed; absent where the certificate cannot be read.
     pub signer: Option<Signer>,
     /// Time of signing that a time-stamping authority attests, RFC 3339. The times of actions are claims.

@@ -36,6 +36,7 @@ pub(super) fn report(reader: &Reader, location: Location, structure: Vec<String>
         instance_id: manifest.instance_id().to_owned(),
         location,
         validity,
+        of_beginning: None,
         signer,
         time_stamp: manifest.signature_info().and_then(|info| info.time.clone()),
         failures,

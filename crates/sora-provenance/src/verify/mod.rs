@@ -122,6 +122,34 @@ pub fn verify_file(
     Ok(Report { container, credentials })
 }
 
+/// The manifest of a clip, in the file or in `sidecar`, as crJSON (C2PA's form for validators to be compared by), in
+/// one line; `None` where there is none. Of a live stream it is that of its beginning, judged as if it were a file.
+///
+/// # Errors
+/// As [`verify_file`], and [`ProvenanceError::Container`] for a manifest that cannot be read.
+pub fn crjson(
+    path: &Path,
+    sidecar: Option<&Path>,
+    anchors: &TrustAnchors,
+) -> Result<Option<String>, ProvenanceError> {
+    let mut file = File::open(path).map_err(ProvenanceError::stream("reading the clip"))?;
+    let inspection = inspect(&mut file)?;
+    file.rewind().map_err(ProvenanceError::stream("reading the clip"))?;
+    let reader = Reader::from_context(anchors.context()?);
+    let read = match (inspection.signed, sidecar) {
+        (true, _) => reader.with_stream(FORMAT, &mut file),
+        (false, Some(sidecar)) => {
+            reader.with_manifest_data_and_stream(&read_sidecar(sidecar)?, FORMAT, &mut file)
+        }
+        (false, None) => return Ok(None),
+    };
+    let unreadable =
+        |error: String| ProvenanceError::Container(format!("a manifest that cannot be read: {error}"));
+    let value =
+        read.and_then(|reader| reader.to_crjson_value()).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::to_string(&value).map(Some).map_err(|error| unreadable(error.to_string()))
+}
+
 /// Verifies a stream that is signed fragment by fragment; `None` for any other file.
 fn live_file(file: &mut File, anchors: &TrustAnchors) -> Result<Option<Report>, ProvenanceError> {
     let reading = || ProvenanceError::stream("reading the clip");
