@@ -5,6 +5,7 @@
 //! - [`PatchWriter`] puts a manifest into a progressive MP4 while a muxer writes it; who makes the manifest is
 //!   behind [`Seal`];
 //! - [`LiveSigner`] signs a fragmented stream fragment by fragment, [`LiveVerifier`] checks one as it arrives;
+//! - [`sign_set`] and [`verify_set`]: a beginning and fragments in files of their own;
 //! - [`verify_file`] checks a clip's manifest and fills a [`Report`]; [`inspect`] is the part of it that a C2PA
 //!   library does not do: where manifests stand, and that every sample lies in media data that a hash covers;
 //! - [`judge`] makes one verdict of manifest, watermark and stored manifest.
@@ -24,6 +25,7 @@ mod live;
 mod mp4;
 mod patch;
 mod report;
+mod sets;
 mod sign;
 mod verdict;
 mod verify;
@@ -38,6 +40,7 @@ pub use report::{
     Binding, Container, Credentials, Failure, IngredientReport, IngredientValidity, Location, ManifestReport,
     Report, Signer, Validity,
 };
+pub use sets::{sign_set, verify_set};
 pub use sign::{ManifestSeal, expected_manifest_bytes, sign_file, sign_sidecar};
 pub use verdict::{Judgement, Resolution, Verdict, WATERMARK_ALG, WatermarkEvidence, judge};
 pub use verify::{TrustAnchors, crjson, verify_file};

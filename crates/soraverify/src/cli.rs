@@ -16,6 +16,7 @@ use crate::keygen::Keygen;
 use crate::live::{self, Watch};
 use crate::require::Requirement;
 use crate::run::{self, Format, INTERNAL, Job};
+use crate::sign_set::SignSet;
 use crate::{keys, reader};
 
 /// Said of the exit codes by `--help`, and what [`run`] returns.
@@ -115,6 +116,10 @@ pub struct Arguments {
     /// With --live: end after so many seconds.
     #[arg(long, value_name = "SECONDS", requires = "live")]
     pub duration: Option<u32>,
+    /// The beginning of a fragmented MP4 whose fragments are the files, in the order in which they are played: all of
+    /// it is one clip.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watermark_only", "crjson", "report", "files_from", "live"])]
+    pub init: Option<PathBuf>,
     /// How many files are looked at together [default: one for each processor].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
@@ -128,6 +133,8 @@ pub struct Arguments {
 pub enum Command {
     /// Make a key and a certificate chain to sign with.
     Keygen(Keygen),
+    /// Sign a finished set of a beginning and fragments.
+    SignSet(SignSet),
 }
 
 /// How far to look.
@@ -205,8 +212,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 /// Does what the arguments ask for; the code is as `--help` says.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    if let Some(Command::Keygen(keygen)) = &arguments.command {
-        return keygen.run();
+    match &arguments.command {
+        Some(Command::Keygen(keygen)) => return keygen.run(),
+        Some(Command::SignSet(set)) => return set.run(),
+        None => {}
     }
     let usage = if arguments.watermark_only { 2 } else { USAGE };
     let job = match arguments.job() {
@@ -227,6 +236,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Ok(inputs) => inputs,
         Err(text) => return stop(if arguments.watermark_only { 2 } else { NO_INPUT }, &text),
     };
+    if let Some(init) = &arguments.init {
+        return ExitCode::from(run::run_set(init, &inputs, &job));
+    }
     let ledger = match arguments.report.as_ref().map(|path| Ledger::open(path, arguments.resume)).transpose()
     {
         Ok(ledger) => ledger,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sora_provenance::{
     Container, Credentials, Judgement, ProvenanceError, Report, Resolution, TrustAnchors, WATERMARK_ALG,
-    WatermarkEvidence, crjson, judge, verify_file,
+    WatermarkEvidence, crjson, judge, verify_file, verify_set,
 };
 use sora_watermark::Payload;
 
@@ -83,6 +83,45 @@ pub fn judge_clip(
         }
         _ => {}
     }
+    Ok(combine(manifest, marks))
+}
+
+/// Looks for the manifest of a fragmented MP4 in files of their own, its beginning `init` and its `fragments` in the
+/// order in which they are played, then for marks, as [`judge_clip`].
+///
+/// # Errors
+/// Where a file cannot be read or the beginning is none.
+pub fn judge_set(
+    init: &Path,
+    fragments: &[PathBuf],
+    check: Option<&Check>,
+    anchors: &TrustAnchors,
+    progress: impl FnMut(Duration, Option<Duration>),
+) -> Result<Judged, ClipError> {
+    let manifest = verify_set(init, fragments, anchors).map_err(|error| match error {
+        ProvenanceError::Container(problem) => ClipError::Format(problem),
+        ProvenanceError::Stream { .. } => ClipError::NoInput(error.to_string()),
+        error => ClipError::Internal(error.to_string()),
+    })?;
+    let marks = match check {
+        None => None,
+        Some(check) => {
+            // One file is what can be decoded.
+            let failed =
+                |error: std::io::Error| ClipError::NoInput(format!("the set cannot be read: {error}"));
+            let mut whole =
+                tempfile::Builder::new().prefix("soraverify-").suffix(".mp4").tempfile().map_err(failed)?;
+            for part in std::iter::once(init).chain(fragments.iter().map(PathBuf::as_path)) {
+                std::io::copy(&mut std::fs::File::open(part).map_err(failed)?, &mut whole).map_err(failed)?;
+            }
+            Some(look(whole.path(), check, &manifest, progress))
+        }
+    };
+    Ok(combine(manifest, marks))
+}
+
+/// The verdict of both.
+fn combine(manifest: Report, marks: Option<Result<Checked, ReadError>>) -> Judged {
     let evidence = evidence(marks.as_ref(), &manifest);
     let mut judgement = judge(&manifest, &evidence, Resolution::None);
     if let Some(Ok(checked)) = &marks
@@ -90,7 +129,7 @@ pub fn judge_clip(
     {
         judgement.reasons.push("It carries two ids under one key: it was marked again, or mixed.".into());
     }
-    Ok(Judged { manifest, marks, judgement })
+    Judged { manifest, marks, judgement }
 }
 
 /// The manifest of the clip at `path`, in it or beside it, as crJSON in one line.

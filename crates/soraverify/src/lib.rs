@@ -8,7 +8,8 @@
 //! - [`live`]: a stream that is signed fragment by fragment → a rolling verdict.
 //! - [`batch`]: many files at once, and a report that a later run can go on with.
 //! - [`cli`]: the command line and its exit codes; [`run`]: what it has done with its files; [`require`]: what may be
-//!   asked of every file; [`keygen`]: keys and certificates to sign with.
+//!   asked of every file; [`keygen`]: keys and certificates to sign with; [`sign_set`]: signing
+//!   of finished sets of fragments.
 
 pub mod batch;
 pub mod check;
@@ -22,6 +23,7 @@ pub mod reader;
 pub mod report;
 pub mod require;
 pub mod run;
+pub mod sign_set;
 
 pub use check::{Check, Checked, watermark};
 pub use clip::{ClipError, Judged, judge_clip};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +14,7 @@ use crate::batch::inputs::Input;
 use crate::batch::ledger::Ledger;
 use crate::batch::pool::in_order;
 use crate::check::{Check, watermark};
-use crate::clip::{ClipError, Judged, judge_clip, manifest_as_crjson};
+use crate::clip::{ClipError, Judged, judge_clip, judge_set, manifest_as_crjson};
 use crate::findings::{Findings, Properties};
 use crate::report::Report;
 use crate::require::Requirement;
@@ -163,6 +163,26 @@ pub fn run(inputs: &[Input], job: &Job, mut ledger: Option<Ledger>) -> u8 {
     if inputs.len() > 1 && !job.quiet {
         eprintln!("{}", tally.summary());
     }
+    tally.code(job.require)
+}
+
+/// Looks at a clip that is a beginning and fragments, and prints what was found; the exit code is as `--help` says.
+pub fn run_set(init: &Path, fragments: &[Input], job: &Job) -> u8 {
+    let input = Input { name: init.to_string_lossy().into_owned(), path: init.to_owned() };
+    let fragments: Vec<PathBuf> = fragments.iter().map(|input| input.path.clone()).collect();
+    let bar = if job.quiet { ProgressBar::hidden() } else { seconds_bar(&input.name) };
+    let check = Some(&job.check).filter(|_| !job.manifest_only);
+    let result = judge_set(init, &fragments, check, &job.anchors, |time, length| show(&bar, time, length));
+    bar.finish_and_clear();
+    let properties = Properties::of(init);
+    let findings = Findings::new(&input.name, &result, &properties, job.require);
+    let line = line_of(&input, &findings, findings.text());
+    if let Err(error) = print(&line, job, None) {
+        eprintln!("error: cannot write: {error}");
+        return INTERNAL;
+    }
+    let mut tally = Tally::default();
+    tally.add(line.verdict, line.exit, line.meets);
     tally.code(job.require)
 }
 

@@ -232,3 +232,42 @@ fn a_stream_is_watched_as_it_arrives() {
     assert_eq!(code(&output), 66, "{output:?}");
     assert!(text(&output.stderr).contains("/nowhere/stream.mp4"), "{output:?}");
 }
+
+#[test]
+fn a_set_of_fragments_is_signed_and_judged_as_one_clip() {
+    let (folder, _) = clips();
+    let at = |name: &str| folder.at(name).to_str().expect("UTF-8").to_owned();
+    let whole = folder.make(
+        "whole.mp4",
+        &format!("{SOURCE} ! sorawatermark id=10112233445566778899aabb ! {ENCODER} ! mp4mux streamable=true fragment-duration=200"),
+    );
+    let bytes = std::fs::read(whole).expect("it can be read");
+    let starts: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, kind)| kind == b"moof").map(|(at, _)| at - 4).collect();
+    folder.write("init.mp4", &bytes[..starts[0]]);
+    let ends = starts[1..].iter().copied().chain([bytes.len()]);
+    let fragments: Vec<String> = (starts.iter().zip(ends).enumerate())
+        .map(|(number, (start, end))| {
+            let name = format!("{number}.m4s");
+            folder.write(&name, &bytes[*start..end]);
+            name
+        })
+        .collect();
+    let (chain, key, out) = (at("keys/chain.pem"), at("keys/key.pem"), at("out"));
+    let mut sign = soraverify(&["sign-set", "--init", &at("init.mp4"), "--out", &out]);
+    sign.args(["--certificates", &chain, "--key", &key, "--watermark-id", "10112233445566778899aabb"]);
+    let output = sign.args(fragments.iter().map(|name| at(name))).output().expect("it runs");
+    assert_eq!(code(&output), 0, "{output:?}");
+    let judge = |fragments: &[String]| {
+        let mut command =
+            soraverify(&["--json", "--anchors", &at("keys/root.pem"), "--init", &at("out/init.mp4")]);
+        command.args(fragments.iter().map(|name| at(&format!("out/{name}")))).output().expect("it runs")
+    };
+    let output = judge(&fragments);
+    assert_eq!(code(&output), 0, "{output:?}");
+    let found = &lines(&output)[0];
+    assert_eq!(found["watermark"]["marks"][0]["id"], "10112233445566778899aabb");
+    let output = judge(&fragments[..3]);
+    assert_eq!(code(&output), 30, "{output:?}");
+    assert!(text(&output.stdout).contains("3 of the 5 fragments"), "{output:?}");
+}

@@ -68,7 +68,7 @@ impl TrustAnchors {
         Ok(Self { pem })
     }
 
-    fn context(&self) -> Result<Context, ProvenanceError> {
+    pub(crate) fn context(&self) -> Result<Context, ProvenanceError> {
         let mut settings = offline();
         if !self.pem.is_empty() {
             settings["trust"] = serde_json::json!({ "user_anchors": self.pem });
@@ -222,14 +222,16 @@ pub(crate) fn verify_bytes(
     Ok((Report { container, credentials }, certificate))
 }
 
-fn credentials(reader: &Reader, location: Location, inspection: Inspection) -> Credentials {
+/// What a reader found.
+pub(crate) fn credentials(reader: &Reader, location: Location, inspection: Inspection) -> Credentials {
     match manifest::report(reader, location, inspection.problems.clone()) {
         Some(report) => Credentials::Present(Box::new(report)),
         None => unreadable("no active manifest".into(), inspection),
     }
 }
 
-fn unreadable(problem: String, inspection: Inspection) -> Credentials {
+/// A manifest that could not be read.
+pub(crate) fn unreadable(problem: String, inspection: Inspection) -> Credentials {
     let mut problems = vec![problem];
     problems.extend(inspection.problems);
     Credentials::Unreadable { problems }

@@ -10,7 +10,7 @@ use crate::common::*;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The parts of a fragmented file: its beginning, four fragments, the index at its end.
-fn parts() -> Vec<Vec<u8>> {
+pub(crate) fn parts() -> Vec<Vec<u8>> {
     let bytes = read("fragmented.mp4");
     let places = boxes(&bytes);
     let ends: Vec<usize> = places

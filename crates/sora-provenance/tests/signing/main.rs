@@ -9,4 +9,5 @@ mod live;
 mod mutations;
 mod parents;
 mod round_trip;
+mod sets;
 mod tampering;
