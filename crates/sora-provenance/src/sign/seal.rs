@@ -1,6 +1,8 @@
 //! The manifest of a file that is being written.
 
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use c2pa::Builder;
 
@@ -16,12 +18,87 @@ const TREE_BYTES: usize = 512;
 /// What is expected of a claim, in bytes: the longest prompt in the clear, and the rest of a record.
 const CLAIM_BYTES: usize = 24 << 10;
 
+/// Pieces of media data that may wait to be hashed.
+const WAITING: usize = 8;
+/// Length of such a piece, in bytes.
+const PIECE: usize = 1 << 20;
+
 /// Makes the manifest of a file that a [`PatchWriter`](crate::PatchWriter) writes. The media data is hashed in
-/// pieces of 1 MiB as it passes, so that neither signing nor verifying holds the clip in memory.
+/// pieces of 1 MiB as it passes, so that neither signing nor verifying holds the clip in memory; a thread of its own
+/// does it, so that whoever writes waits only where that one cannot keep up.
 pub struct ManifestSeal {
-    builder: Builder,
+    hasher: Hasher,
     /// What the manifest takes without leaves, in bytes.
     least: usize,
+}
+
+/// Who has the builder, which collects the hashes.
+enum Hasher {
+    /// Nobody yet.
+    Idle(Box<Builder>),
+    /// The thread.
+    Running {
+        pieces: SyncSender<Vec<u8>>,
+        /// What is to become the next piece.
+        piece: Vec<u8>,
+        thread: JoinHandle<Result<Box<Builder>, c2pa::Error>>,
+    },
+    /// It was lost in a failure.
+    Gone,
+}
+
+impl Hasher {
+    fn start(mut builder: Box<Builder>) -> Result<Self, ProvenanceError> {
+        let (pieces, queue) = sync_channel::<Vec<u8>>(WAITING);
+        let thread = std::thread::Builder::new().name("sorasign:hash".into()).spawn(move || {
+            for piece in queue {
+                // The patch writer's `mdat` has a header of 16 bytes, "large" to c2pa.
+                builder.hash_bmff_mdat_bytes(0, &piece, true)?;
+            }
+            Ok(builder)
+        });
+        let thread = thread.map_err(ProvenanceError::stream("starting a thread"))?;
+        Ok(Self::Running { pieces, piece: Vec::with_capacity(PIECE), thread })
+    }
+
+    fn media(&mut self, mut data: &[u8]) -> Result<(), ProvenanceError> {
+        if let Self::Idle(_) = self
+            && let Self::Idle(builder) = std::mem::replace(self, Self::Gone)
+        {
+            *self = Self::start(builder)?;
+        }
+        while !data.is_empty() {
+            let Self::Running { pieces, piece, .. } = self else { return Err(gone()) };
+            let (now, later) = data.split_at(data.len().min(PIECE - piece.len()));
+            piece.extend_from_slice(now);
+            data = later;
+            if piece.len() == PIECE
+                && pieces.send(std::mem::replace(piece, Vec::with_capacity(PIECE))).is_err()
+            {
+                // It ended before its time: it says why.
+                return self.finish().and(Err(gone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The builder with all hashes.
+    fn finish(&mut self) -> Result<Box<Builder>, ProvenanceError> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Idle(builder) => Ok(builder),
+            Self::Gone => Err(gone()),
+            Self::Running { pieces, piece, thread } => {
+                // Where it ended before its time, it says why.
+                let _ = pieces.send(piece);
+                drop(pieces);
+                thread.join().map_err(|_| gone())?.map_err(failed)
+            }
+        }
+    }
+}
+
+fn gone() -> ProvenanceError {
+    ProvenanceError::Sign("the media data could not be hashed".into())
 }
 
 impl ManifestSeal {
@@ -35,7 +112,7 @@ impl ManifestSeal {
         add_nameless(&mut builder, &ingredients)?;
         let least = builder.placeholder(FORMAT).map_err(failed)?.len();
         builder.set_bmff_hash_fixed_leaf_size(LEAF_KIB);
-        Ok(Self { builder, least })
+        Ok(Self { hasher: Hasher::Idle(Box::new(builder)), least })
     }
 
     /// Space that this manifest takes at most for a clip of so many megabytes of media data, in bytes. Unlike
@@ -47,14 +124,13 @@ impl ManifestSeal {
 
 impl Seal for ManifestSeal {
     fn media(&mut self, data: &[u8]) -> Result<(), ProvenanceError> {
-        // The patch writer's `mdat` has a header of 16 bytes, "large" to c2pa.
-        self.builder.hash_bmff_mdat_bytes(0, data, true).map_err(failed)?;
-        Ok(())
+        self.hasher.media(data)
     }
 
     fn seal(&mut self, file: &mut SparseFile<'_>) -> Result<Vec<u8>, ProvenanceError> {
-        self.builder.update_hash_from_stream(FORMAT, file).map_err(failed)?;
-        self.builder.sign_embeddable(FORMAT).map_err(failed)
+        let mut builder = self.hasher.finish()?;
+        builder.update_hash_from_stream(FORMAT, file).map_err(failed)?;
+        builder.sign_embeddable(FORMAT).map_err(failed)
     }
 }
 
