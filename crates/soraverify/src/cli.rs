@@ -9,13 +9,16 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use sora_provenance::TrustAnchors;
+use sora_store::{Access, Store};
 use sora_watermark::{Key, Payload, Search};
 
 use crate::check::{Check, watermark};
 use crate::clip::{ClipError, Judged, judge_clip};
 use crate::findings::Findings;
 use crate::keygen::Keygen;
+use crate::recover::recover;
 use crate::report::Report;
+use crate::serve::Serve;
 use crate::{keys, reader};
 
 /// Said of the exit codes by `--help`, and what [`run`] returns.
@@ -44,9 +47,9 @@ carries the id: by chance no more often than the number that is given. It does n
 changed, and it does not say who wrote it: marks under the public key can be written and copied by everybody.";
 
 /// Code of arguments that make no sense.
-const USAGE: u8 = 64;
+pub(crate) const USAGE: u8 = 64;
 /// Code of a check that failed by itself.
-const INTERNAL: u8 = 70;
+pub(crate) const INTERNAL: u8 = 70;
 
 /// Says what is known of video files: their C2PA manifests, and the marks they carry.
 ///
@@ -71,6 +74,9 @@ pub struct Arguments {
     /// [default: $SORA_TRUST_ANCHORS].
     #[arg(long, value_name = "PEM", conflicts_with = "watermark_only")]
     pub anchors: Vec<PathBuf>,
+    /// A manifest store, as sorasign store=FILE fills it: where a clip has no manifest, its mark leads to one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watermark_only", "manifest_only"])]
+    pub store: Option<PathBuf>,
     /// A file with the 32 bytes of a key to look for, or "public"; may be given several times
     /// [default: $SORA_WATERMARK_KEY, else public].
     #[arg(long, value_name = "FILE")]
@@ -98,6 +104,8 @@ pub struct Arguments {
 pub enum Command {
     /// Make a key and a certificate chain to sign with.
     Keygen(Keygen),
+    /// Answer over HTTP: a page that checks clips, and C2PA's soft binding resolution API.
+    Serve(Serve),
 }
 
 /// How far to look.
@@ -113,28 +121,43 @@ pub enum Depth {
 
 impl Arguments {
     fn check(&self) -> Result<Check, String> {
-        let variable = std::env::var_os("SORA_WATERMARK_KEY").filter(|list| !list.is_empty());
-        let named: Vec<PathBuf> = match (self.key.is_empty(), &variable) {
-            (true, Some(list)) => std::env::split_paths(list).collect(),
-            _ => self.key.clone(),
-        };
-        let keys: Result<Vec<Key>, String> = named.iter().map(|path| keys::read(path)).collect();
-        let keys = Some(keys?).filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec![Key::public()]);
-        let search = match self.search {
-            Depth::Untouched => Search::Untouched,
-            Depth::Scaled => Search::Scaled,
-            Depth::Full => Search::Full,
-        };
+        let (keys, search) = (key_list(&self.key)?, self.search.into());
         Ok(Check { keys, expect: self.expect_id, still: self.still, search })
     }
 
     fn anchors(&self) -> Result<TrustAnchors, String> {
-        let variable = std::env::var_os("SORA_TRUST_ANCHORS").filter(|list| !list.is_empty());
-        let named: Vec<PathBuf> = match (self.anchors.is_empty(), &variable) {
-            (true, Some(list)) => std::env::split_paths(list).collect(),
-            _ => self.anchors.clone(),
-        };
-        TrustAnchors::from_pem_files(&named).map_err(|error| error.to_string())
+        anchor_set(&self.anchors)
+    }
+}
+
+impl From<Depth> for Search {
+    fn from(depth: Depth) -> Self {
+        match depth {
+            Depth::Untouched => Self::Untouched,
+            Depth::Scaled => Self::Scaled,
+            Depth::Full => Self::Full,
+        }
+    }
+}
+
+/// The keys that are named, else those of the environment, else the public one.
+pub(crate) fn key_list(named: &[PathBuf]) -> Result<Vec<Key>, String> {
+    let keys: Result<Vec<Key>, String> =
+        or_variable(named, "SORA_WATERMARK_KEY").iter().map(|path| keys::read(path)).collect();
+    Ok(Some(keys?).filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec![Key::public()]))
+}
+
+/// The anchors that are named, else those of the environment, else none.
+pub(crate) fn anchor_set(named: &[PathBuf]) -> Result<TrustAnchors, String> {
+    let named = or_variable(named, "SORA_TRUST_ANCHORS");
+    TrustAnchors::from_pem_files(&named).map_err(|error| error.to_string())
+}
+
+fn or_variable(named: &[PathBuf], variable: &str) -> Vec<PathBuf> {
+    let list = std::env::var_os(variable).filter(|list| !list.is_empty());
+    match (named.is_empty(), &list) {
+        (true, Some(list)) => std::env::split_paths(list).collect(),
+        _ => named.to_vec(),
     }
 }
 
@@ -156,8 +179,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 /// Does what the arguments ask for; the code is as `--help` says.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    if let Some(Command::Keygen(keygen)) = &arguments.command {
-        return keygen.run();
+    match &arguments.command {
+        Some(Command::Keygen(keygen)) => return keygen.run(),
+        Some(Command::Serve(serve)) => return serve.run(),
+        None => {}
     }
     let usage = if arguments.watermark_only { 2 } else { USAGE };
     let prepared = arguments.check().and_then(|check| Ok((check, arguments.anchors()?)));
@@ -170,6 +195,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     {
         return stop(if arguments.watermark_only { 2 } else { INTERNAL }, &error.to_string());
     }
+    let store = arguments.store.as_ref().map(|path| Store::open(path, Access::Read)).transpose();
+    let store = match store {
+        Ok(store) => store,
+        Err(error) => return stop(usage, &error.to_string()),
+    };
     let mut code = 0;
     for file in &arguments.files {
         code = code.max(if arguments.watermark_only {
@@ -179,23 +209,34 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 None => 2,
             }
         } else {
-            findings_on(file, &check, &anchors, arguments)
+            findings_on(file, &check, &anchors, store.as_ref(), arguments)
         });
     }
     ExitCode::from(code)
 }
 
-fn stop(code: u8, text: &str) -> ExitCode {
+pub(crate) fn stop(code: u8, text: &str) -> ExitCode {
     eprintln!("error: {text}");
     ExitCode::from(code)
 }
 
 /// Judges one file and prints what was found; returns its exit code.
-fn findings_on(file: &str, check: &Check, anchors: &TrustAnchors, arguments: &Arguments) -> u8 {
+fn findings_on(
+    file: &str,
+    check: &Check,
+    anchors: &TrustAnchors,
+    store: Option<&Store>,
+    arguments: &Arguments,
+) -> u8 {
     let bar = if arguments.quiet { ProgressBar::hidden() } else { progress_bar(file) };
     let check = Some(check).filter(|_| !arguments.manifest_only);
-    let result =
-        on_disk(file, |path| judge_clip(path, check, anchors, |time, length| show(&bar, time, length)));
+    let result = on_disk(file, |path| {
+        let judged = judge_clip(path, check, anchors, |time, length| show(&bar, time, length))?;
+        match store {
+            Some(store) => recover(path, judged, store, anchors),
+            None => Ok(judged),
+        }
+    });
     bar.finish_and_clear();
     let findings = Findings::new(file, &result);
     let printed = if arguments.json {

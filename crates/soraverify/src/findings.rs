@@ -6,6 +6,7 @@ use serde::Serialize;
 use sora_provenance::{Location, ManifestReport, Verdict};
 
 use crate::clip::{ClipError, Judged};
+use crate::recover::Recovery;
 use crate::report::{VERSION, Watermark};
 
 /// One clip, as a line of JSON.
@@ -26,6 +27,8 @@ pub struct Findings<'r> {
     pub manifest: Option<&'r sora_provenance::Report>,
     /// What the frames say; `null` where nobody looked, or they cannot be read.
     pub watermark: Option<Watermark>,
+    /// What a store knows of the marks; `null` where none was asked.
+    pub recovery: Option<&'r Recovery>,
     /// What went wrong, also after some of it was read.
     pub error: Option<String>,
 }
@@ -44,6 +47,7 @@ impl<'r> Findings<'r> {
                     reasons: &[],
                     manifest: None,
                     watermark: None,
+                    recovery: None,
                     error: Some(error.to_string()),
                 };
             }
@@ -63,6 +67,7 @@ impl<'r> Findings<'r> {
             reasons: &judged.judgement.reasons,
             manifest: Some(&judged.manifest),
             watermark,
+            recovery: judged.recovery.as_ref(),
             error,
         }
     }
@@ -81,7 +86,8 @@ impl<'r> Findings<'r> {
         for reason in self.reasons {
             writeln!(text, "  {reason}")?;
         }
-        if let Some(manifest) = self.manifest.and_then(|report| report.manifest()) {
+        let stored = self.recovery.and_then(|recovery| recovery.manifest.as_ref());
+        for manifest in self.manifest.and_then(|report| report.manifest()).into_iter().chain(stored) {
             write_manifest(text, manifest)?;
         }
         for mark in self.watermark.iter().flat_map(|watermark| &watermark.marks) {
@@ -94,6 +100,7 @@ impl<'r> Findings<'r> {
 fn write_manifest(text: &mut String, manifest: &ManifestReport) -> std::fmt::Result {
     let place = match manifest.location {
         Location::Sidecar => "beside the file",
+        Location::Store => "in the store",
         _ => "in the file",
     };
     writeln!(text, "  manifest  {}, {place}", shown(&manifest.id))?;

@@ -4,6 +4,8 @@
 //! - [`reader`]: a file, an address or standard input → luma frames. The only part on GStreamer.
 //! - [`check`]: frames → what a detector says of them.
 //! - [`clip`]: a file → its manifest, its marks, and the verdict of both.
+//! - [`recover`]: a mark → the manifest that a store has for it.
+//! - [`serve`]: the same over HTTP: a page for people, and C2PA's soft binding resolution API.
 //! - [`report`] and [`findings`]: that as text and as JSON, of marks alone and of all.
 //! - [`cli`]: the command line and its exit codes; [`keygen`]: keys and certificates to sign with.
 
@@ -14,8 +16,11 @@ pub mod findings;
 pub mod keygen;
 mod keys;
 pub mod reader;
+pub mod recover;
 pub mod report;
+pub mod serve;
 
 pub use check::{Check, Checked, watermark};
 pub use clip::{ClipError, Judged, judge_clip};
 pub use reader::{ReadError, Reader};
+pub use recover::{Recovery, recover};

@@ -80,6 +80,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// How long it is shown, where the input says it.
+    pub fn shown(&self) -> Option<Duration> {
+        self.buffer.duration().map(Duration::from)
+    }
+
     /// Shows the frame's luma to `see`.
     ///
     /// # Errors

@@ -8,4 +8,5 @@ mod keys;
 mod live;
 mod parents;
 mod round_trip;
+mod stored;
 mod tampering;

@@ -1,0 +1,5 @@
+//! A manifest store, from the pipeline that fills it to the program that reads it, on the command line and over HTTP.
+
+mod bench;
+mod recovering;
+mod serving;
