@@ -138,7 +138,7 @@ fn candidates(
     let mut candidates = Vec::new();
     for mark in &verdict.marks {
         let value = digits(&mark.payload.to_string());
-        let mut seen: Option<Option<Fingerprint>> = None;
+        let mut stored = Vec::new();
         for id in store.find(WATERMARK_ALG, &value, MOST)? {
             let found = match store.checked(&id, Some((WATERMARK_ALG, &value)), anchors) {
                 Ok(Some(found)) => found,
@@ -149,17 +149,20 @@ fn candidates(
                 }
                 Err(error) => return Err(error),
             };
-            let stored = store.fingerprint(&id, Fingerprint::KIND)?;
-            let stored = stored.map(|bytes| Fingerprint::from_bytes(&bytes)).transpose();
-            let stored = stored.unwrap_or_else(|error| {
+            let bytes = store.fingerprint(&id, Fingerprint::KIND)?;
+            let fingerprint = bytes.map(|bytes| Fingerprint::from_bytes(&bytes)).transpose();
+            let fingerprint = fingerprint.unwrap_or_else(|error| {
                 problems.push(format!("{id}: {error}"));
                 None
             });
-            let likeness = stored.and_then(|stored| {
-                // Read once, however many manifests there are.
-                let seen = seen.get_or_insert_with(|| look(path, mark).ok().flatten());
-                seen.as_ref().map(|seen| stored.likeness(seen))
-            });
+            stored.push((found, fingerprint));
+        }
+        let fingerprints: Vec<&Fingerprint> =
+            stored.iter().filter_map(|(_, fingerprint)| fingerprint.as_ref()).collect();
+        // The clip was read a moment ago; where that fails now, nothing can be compared.
+        let mut likenesses = compare(path, mark, &fingerprints).unwrap_or_default().into_iter();
+        for (found, fingerprint) in stored {
+            let likeness = fingerprint.and_then(|_| likenesses.next());
             let resemblance =
                 likeness.as_ref().map_or(Resemblance::Unclear, |found| found.agreement().into());
             let likeness = likeness.map(|Likeness { score, .. }| score);
@@ -169,26 +172,36 @@ fn candidates(
     Ok(candidates)
 }
 
-/// The fingerprint of the clip as far as it carries a mark.
-fn look(path: &Path, mark: &Mark) -> Result<Option<Fingerprint>, ReadError> {
-    let Some(path) = path.to_str() else { return Ok(None) };
+/// How much the clip resembles each of these, as far as it carries a mark. Reads it once.
+fn compare(path: &Path, mark: &Mark, marked: &[&Fingerprint]) -> Result<Vec<Likeness>, ReadError> {
+    let Some(path) = path.to_str().filter(|_| !marked.is_empty()) else { return Ok(Vec::new()) };
     let end = mark.ranges.iter().map(|range| range.end).max().unwrap_or(Duration::MAX);
-    let mut fingerprinter = Fingerprinter::of_seen(mark);
+    let mut placed = Fingerprinter::of_seen(mark);
+    let mut whole: Vec<Fingerprinter> =
+        marked.iter().map(|marked| Fingerprinter::of_seen_whole(mark, marked)).collect();
     let mut reader = Reader::open(path)?;
     let (mut first, mut last) = (None, Duration::ZERO);
     // A clip that breaks off was seen as far as it goes.
     while let Ok(Some(frame)) = reader.next_frame() {
         let first = *first.get_or_insert(frame.time);
-        let Some(time) = frame.time.checked_sub(first).filter(|time| (last..=end).contains(time)) else {
-            break;
-        };
+        let time = frame.time.checked_sub(first).filter(|time| (last..=end).contains(time));
+        let Some(time) = time else { break };
         last = time;
-        if fingerprinter.wants(time, frame.shown()) {
+        // All of them want the same frames.
+        if placed.wants(time, frame.shown()) {
             frame.with_luma(|luma| {
-                fingerprinter.push(luma, time, frame.shown());
+                for one in whole.iter_mut().chain([&mut placed]) {
+                    one.push(luma, time, frame.shown());
+                }
                 Ok(())
             })?;
         }
     }
-    Ok(fingerprinter.fingerprint().cloned())
+    let likeness = |marked: &Fingerprint, seen: &Fingerprinter| {
+        seen.fingerprint().map_or(Likeness::default(), |seen| marked.likeness(seen))
+    };
+    let both = |(marked, whole): (&&Fingerprint, &Fingerprinter)| {
+        likeness(marked, &placed).better(likeness(marked, whole))
+    };
+    Ok(marked.iter().zip(&whole).map(both).collect())
 }

@@ -131,8 +131,8 @@ fn a_store_that_is_none_is_refused_before_a_byte_is_written() {
         "{SOURCE} ! {ENCODER} ! mp4mux ! sorasign store={} ! fakesink",
         folder.path().join("store").display()
     );
-    let error = run(&line).one_error();
-    assert!(error.contains("no watermark"), "{error}");
+    let errors = format!("{:?}", run(&line).errors());
+    assert!(errors.contains("no watermark"), "{errors}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const FLOOR: f32 = 1.5;
 const AROUND: usize = 2;
 
 /// How much a seen clip resembles a marked one.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Likeness {
     /// Correlation of their details, -1 to 1, in the place and at the time where it is largest.
     pub score: f64,
@@ -43,7 +43,11 @@ pub enum Agreement {
 }
 
 impl Likeness {
-    const NONE: Self = Self { score: 0.0, detail: 0.0, samples: 0 };
+    /// The one of two that says more for the clip.
+    #[must_use]
+    pub fn better(self, other: Self) -> Self {
+        if self.samples == 0 || other.score > self.score { other } else { self }
+    }
 
     /// What follows.
     pub fn agreement(&self) -> Agreement {
@@ -73,11 +77,11 @@ impl Fingerprint {
         let marked: BTreeMap<i64, Vec<f32>> = (self.samples.iter())
             .map(|sample| (time(sample.index, self.step) as i64, detail(&sample.cells, self.columns)))
             .collect();
-        let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else { return Likeness::NONE };
-        let Some((end, _)) = marked.last_key_value() else { return Likeness::NONE };
+        let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else { return Likeness::default() };
+        let Some((end, _)) = marked.last_key_value() else { return Likeness::default() };
         let cycle = i64::from(CYCLE);
         let least = ((chosen.len() as f64 * LEAST_PART).ceil() as usize).max(1);
-        let mut best = Likeness::NONE;
+        let mut best = Likeness::default();
         for turn in -last.0.div_euclid(cycle)..=(end - first.0).div_euclid(cycle) {
             let pairs: Vec<_> = (chosen.iter())
                 .filter_map(|(time, seen)| Some((marked.get(&(time + turn * cycle))?, seen)))

@@ -32,13 +32,15 @@ const MOST_CELLS: usize = (CHIPS / CELL) * (CHIPS / CELL) * crate::plane::MAX_AS
 /// What the bytes begin with.
 const MAGIC: &[u8; 4] = b"SFP1";
 /// Bytes before the samples.
-const HEADER: usize = 16;
+const HEADER: usize = 20;
 
 /// A fingerprint of a clip, or of what was seen of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     columns: usize,
     rows: usize,
+    /// Width and height of the frames that it was taken of, in pixels.
+    size: (usize, usize),
     /// Cell of the upper left corner. That of a seen clip is known modulo a tile.
     corner: (i64, i64),
     /// Milliseconds between samples, a divisor of the cycle.
@@ -73,8 +75,9 @@ impl Fingerprint {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         // The bounds of frames keep the numbers small.
-        bytes.extend_from_slice(&(self.columns as u16).to_le_bytes());
-        bytes.extend_from_slice(&(self.rows as u16).to_le_bytes());
+        for number in [self.columns, self.rows, self.size.0, self.size.1] {
+            bytes.extend_from_slice(&(number as u16).to_le_bytes());
+        }
         bytes.extend_from_slice(&self.step.to_le_bytes());
         bytes.extend_from_slice(&(self.samples.len() as u32).to_le_bytes());
         for sample in &self.samples {
@@ -95,10 +98,14 @@ impl Fingerprint {
         }
         let short = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
         let long = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let (columns, rows, step, count) = (short(4), short(6), long(8), long(12) as usize);
+        let (columns, rows, size) = (short(4), short(6), (short(8), short(10)));
+        let (step, count) = (long(12), long(16) as usize);
         let cells = columns * rows;
         if cells == 0 || cells > MOST_CELLS {
             return Err(bad("their number of cells is out of bounds"));
+        }
+        if crate::plane::check_size(size.0, size.1).is_err() {
+            return Err(bad("the size of their frames is out of bounds"));
         }
         if step < STEP || !CYCLE.is_multiple_of(step) {
             return Err(bad("their step is none"));
@@ -115,7 +122,7 @@ impl Fingerprint {
         if !samples.is_sorted_by(|a, b| a.index < b.index) {
             return Err(bad("their samples are out of order"));
         }
-        Ok(Self { columns, rows, corner: (0, 0), step, samples })
+        Ok(Self { columns, rows, size, corner: (0, 0), step, samples })
     }
 
     /// Leaves out every other step, as long as there is more than is kept.
@@ -135,7 +142,7 @@ mod tests {
     fn fingerprint(count: u32) -> Fingerprint {
         let cells = |index: u32| (0..28 * 16).map(|cell| (cell * 7 + index * 31) as u8).collect();
         let samples = (0..count).map(|index| Sample { index, cells: cells(index) }).collect();
-        Fingerprint { columns: 28, rows: 16, corner: (0, 0), step: STEP, samples }
+        Fingerprint { columns: 28, rows: 16, size: (1280, 720), corner: (0, 0), step: STEP, samples }
     }
 
     #[test]
@@ -146,9 +153,11 @@ mod tests {
         let error = |bytes: &[u8]| Fingerprint::from_bytes(bytes).expect_err("none").to_string();
         assert!(error(b"").contains("0 bytes"));
         assert!(error(&bytes[..bytes.len() - 1]).contains("length"));
-        for (at, part) in [(0, "begin"), (4, "length"), (8, "step"), (12, "length"), (HEADER, "order")] {
+        for (at, part) in
+            [(0, "begin"), (4, "length"), (9, "size"), (12, "step"), (16, "length"), (HEADER, "order")]
+        {
             let mut changed = bytes.clone();
-            changed[at] ^= 3;
+            changed[at] ^= 0xff;
             assert!(error(&changed).contains(part), "{at}: {}", error(&changed));
         }
         let mut none = bytes;

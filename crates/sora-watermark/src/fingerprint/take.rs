@@ -22,6 +22,8 @@ const SHOWN: f64 = 40.0;
 /// Takes a fingerprint of the frames that are shown to it. Memory is bounded, however long the clip.
 pub struct Fingerprinter {
     geometry: Option<Geometry>,
+    /// Size of the marked frames, where those that are seen are all of them.
+    whole: Option<(usize, usize)>,
     /// Where in the seen clip the mark is; empty: everywhere.
     ranges: Vec<TimeRange>,
     size: Option<(usize, usize)>,
@@ -40,13 +42,26 @@ impl Default for Fingerprinter {
 impl Fingerprinter {
     /// Of a clip while it is marked. Times count from its first frame, as for an embedder.
     pub fn new() -> Self {
-        let taken = Fingerprint { columns: 0, rows: 0, corner: (0, 0), step: STEP, samples: Vec::new() };
-        Self { geometry: None, ranges: Vec::new(), size: None, rasteriser: None, taken, next: 0 }
+        let taken = Fingerprint {
+            columns: 0,
+            rows: 0,
+            size: (0, 0),
+            corner: (0, 0),
+            step: STEP,
+            samples: Vec::new(),
+        };
+        Self { geometry: None, whole: None, ranges: Vec::new(), size: None, rasteriser: None, taken, next: 0 }
     }
 
     /// Of a clip in which a mark was found. Times count from the first frame that the detector saw.
     pub fn of_seen(mark: &Mark) -> Self {
         Self { geometry: Some(mark.geometry), ranges: mark.ranges.clone(), ..Self::new() }
+    }
+
+    /// Of a clip in which a mark was found, where its frames are taken for all of the marked ones, whatever shape they
+    /// have now: a detector says only roughly how far a picture was stretched.
+    pub fn of_seen_whole(mark: &Mark, marked: &Fingerprint) -> Self {
+        Self { whole: Some(marked.size), ..Self::of_seen(mark) }
     }
 
     /// Whether the frame that is shown from `time` on, for `shown`, would be taken. To ask before a frame is
@@ -89,11 +104,11 @@ impl Fingerprinter {
         }
         let Some(rasteriser) = &mut self.rasteriser else { return };
         let raster = rasteriser.raster(luma);
-        let view = View::new(&raster, self.geometry.as_ref());
+        let view = View::new(&raster, self.geometry.as_ref(), self.whole);
         let (corner, (columns, rows)) = view.cells();
         if self.size.is_none() {
             (self.taken.corner, self.taken.columns, self.taken.rows) = (corner, columns, rows);
-            self.size = Some(size);
+            (self.taken.size, self.size) = (size, Some(size));
         }
         let fits = (self.taken.corner, self.taken.columns, self.taken.rows) == (corner, columns, rows);
         if fits && columns * rows > 0 {
@@ -120,9 +135,17 @@ struct View {
 }
 
 impl View {
-    fn new(raster: &Plane, geometry: Option<&Geometry>) -> Self {
+    fn new(raster: &Plane, geometry: Option<&Geometry>, whole: Option<(usize, usize)>) -> Self {
         let size = (raster.width as f64, raster.height as f64);
         let base = size.0.min(size.1) / CHIPS as f64;
+        if let Some((width, height)) = whole {
+            let chip = width.min(height) as f64 / CHIPS as f64;
+            let chips = (width as f64 / chip, height as f64 / chip);
+            let flipped = geometry.is_some_and(|geometry| geometry.flipped);
+            let shift = (if flipped { 1.0 - chips.0 } else { 0.0 }, 0.0);
+            let pitch = (size.0 / chips.0, size.1 / chips.1);
+            return Self { size, pitch, shift, flipped, rotation: 0.0 };
+        }
         match geometry {
             None => Self { size, pitch: (base, base), shift: (0.0, 0.0), flipped: false, rotation: 0.0 },
             Some(geometry) => Self {

@@ -215,7 +215,11 @@ fn what_makes_no_sense_is_refused_and_said() {
         (400, "maxResults", server.get("/matches/byBinding?alg=x&value=AA%3D%3D&maxResults=many")),
         (400, "at most 4096", server.get(&format!("/matches/byBinding?alg=x&value={long}"))),
         (400, "JSON with alg and value", server.send(json, b"{}")),
-        (413, "at most", server.send(json, format!("{{\"alg\": \"{}\"", "x".repeat(20_000)).as_bytes())),
+        (
+            413,
+            "that is the most",
+            server.send(json, format!("{{\"alg\": \"{}\"", "x".repeat(20_000)).as_bytes()),
+        ),
         (404, "no manifest", server.get("/manifests/urn:c2pa:none")),
         (404, "nothing here", server.get("/manifests")),
         (404, "nothing here", server.get("/../etc/passwd")),
