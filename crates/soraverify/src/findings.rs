@@ -90,6 +90,10 @@ impl<'r> Findings<'r> {
         for manifest in self.manifest.and_then(|report| report.manifest()).into_iter().chain(stored) {
             write_manifest(text, manifest)?;
         }
+        if let Some(likeness) = self.recovery.and_then(|recovery| recovery.likeness) {
+            let percent = likeness.max(0.0) * 100.0;
+            writeln!(text, "  likeness  {percent:.0} % to the clip of the stored manifest")?;
+        }
         for mark in self.watermark.iter().flat_map(|watermark| &watermark.marks) {
             writeln!(text, "  mark      {} under the key {}", mark.id, mark.key_id)?;
         }

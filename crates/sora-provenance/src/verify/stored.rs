@@ -33,7 +33,7 @@ pub fn verify_stored(store: &[u8], anchors: &TrustAnchors) -> Result<ManifestRep
         return Err(unreadable(problem));
     }
     let reader = Reader::from_context(anchors.context()?)
-        .with_manifest_data_and_stream(store, FORMAT, &mut Cursor::new(NO_CLIP))
+        .with_manifest_data_and_stream(store, FORMAT, Cursor::new(NO_CLIP))
         .map_err(|error| unreadable(error.to_string()))?;
     let mut report = manifest::report(&reader, Location::Store, Vec::new())
         .ok_or_else(|| unreadable("it has no active manifest".into()))?;

@@ -140,6 +140,13 @@ fn the_resolution_api_leads_from_a_mark_to_a_manifest() {
     let embedded = sora_provenance::embedded_manifest(&mut std::fs::File::open(&ours).expect("a clip"));
     assert!(embedded.expect("an MP4").expect("a manifest") == manifest.body);
 
+    // What is kept later is found at once.
+    let mark = format!("{THEIRS} ! sorawatermark id=10ffeeddccbbaa9988776655");
+    let later = bench.signed("later.mp4", &mark, "own", &format!("store={}", bench.text("store")));
+    let other = server
+        .get(&format!("/matches/byBinding?alg={ALG}&value={}", escaped(&base64("10ffeeddccbbaa9988776655"))));
+    assert_eq!(other.json()["matches"][0]["manifestId"], bench.manifest_id(&later).as_str());
+
     let half = bench.again("half.mp4", &ours, HALF);
     let by_content = server.send("POST /matches/byContent HTTP/1.1\r\nContent-Type: video/mp4", &read(&half));
     let found = &by_content.json()["matches"][0];
@@ -255,6 +262,24 @@ fn what_makes_no_sense_is_refused_and_said() {
         assert!(!text.contains(&bench.text("")), "nothing of this machine: {text}");
     }
     assert_eq!(server.get("/").status, 200, "it goes on");
+}
+
+#[test]
+fn a_file_of_addresses_has_nothing_fetched() {
+    let bench = Bench::new();
+    bench.ours();
+    let server = Server::start(&bench, &[]);
+    let bait = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    bait.set_nonblocking(true).expect("a socket");
+    let address = bait.local_addr().expect("an address");
+    let playlist = format!(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXTINF:4.0,\nhttp://{address}/a.ts\n#EXT-X-ENDLIST\n"
+    );
+    let answer = server.check("list.m3u8", playlist.as_bytes(), "");
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("no video"), "{}", answer.text());
+    let fetched = bait.accept().map(|(_, from)| from);
+    assert!(fetched.is_err(), "somebody asked: {fetched:?}");
 }
 
 #[test]
