@@ -66,7 +66,7 @@ fn a_manifest_is_found_by_its_watermark_and_checked() {
     drop(store);
     // Another program, another day.
     let store = Store::open(&bench.at("store"), Access::Read).expect("it is there");
-    assert_eq!(store.find(WATERMARK_ALG, &value(ID), 10).expect("it reads"), [id.clone()]);
+    assert_eq!(store.find(WATERMARK_ALG, &value(ID), 10).expect("it reads"), std::slice::from_ref(&id));
     assert!(store.find("another.alg", &value(ID), 10).expect("it reads").is_empty());
     let binding = (WATERMARK_ALG, value(ID));
     let binding = Some((binding.0, binding.1.as_slice()));

@@ -61,11 +61,11 @@ fn world(seed: u64, width: usize, height: usize) -> Clip {
     Clip { width, height, fps: f64::from(sora_world::FRAMES_PER_SECOND), frames }
 }
 
-/// Seeds of the worlds.
-const SEEDS: u64 = 40;
+/// Seeds of the worlds; 1, 11 and 29 are on the same paper, 9 and 31 look much alike when they are cropped.
+const SEEDS: [u64; 10] = [1, 2, 3, 4, 5, 6, 9, 11, 29, 31];
 
 fn clips() -> Vec<(String, Clip)> {
-    let worlds = (1..=SEEDS).map(|seed| (format!("world {seed}"), world(seed, 320, 256)));
+    let worlds = SEEDS.into_iter().map(|seed| (format!("world {seed}"), world(seed, 320, 256)));
     let textures = (1..=2).map(|seed| (format!("texture {seed}"), texture(320, 256, 32, 8.0, seed)));
     worlds.chain(textures).collect()
 }

@@ -26,6 +26,8 @@ pub struct Recovery {
     pub resemblance: Option<Resemblance>,
     /// Correlation of the details of both, -1 to 1; absent where the store has nothing to compare with.
     pub likeness: Option<f64>,
+    /// The same of what changes over time; absent where hardly anything does, or nothing could be compared.
+    pub motion: Option<f64>,
     /// What is wrong with manifests that the store has for the marks, and that were not taken for that.
     pub problems: Vec<String>,
 }
@@ -68,7 +70,7 @@ struct Candidate {
     mark: Mark,
     found: Checked,
     resemblance: Resemblance,
-    likeness: Option<f64>,
+    likeness: Option<Likeness>,
 }
 
 /// Looks in a store for the manifests of the marks that were found in the clip at `path`, compares what the clip looks
@@ -94,7 +96,7 @@ pub fn recover(
     let mut problems = Vec::new();
     let found = candidates(path, &checked.verdict, store, anchors, &mut problems).map_err(internal)?;
     let best = found.into_iter().max_by(|a, b| {
-        let score = |one: &Candidate| one.likeness.unwrap_or(-2.0);
+        let score = |one: &Candidate| one.likeness.map_or(-2.0, |found| found.score);
         let rank = |one: &Candidate| (one.resemblance.rank(), trusted(&one.found.report));
         rank(a).cmp(&rank(b)).then(score(a).total_cmp(&score(b)))
     });
@@ -117,11 +119,19 @@ pub fn recover(
         .judgement
         .reasons
         .extend(problems.iter().map(|problem| format!("A stored manifest is of no use: {problem}.")));
-    let mut recovery =
-        Recovery { manifest: None, watermark: None, resemblance: None, likeness: None, problems };
+    let mut recovery = Recovery {
+        manifest: None,
+        watermark: None,
+        resemblance: None,
+        likeness: None,
+        motion: None,
+        problems,
+    };
     if let Some(best) = best {
         recovery.watermark = Some(best.mark.payload.to_string());
-        (recovery.resemblance, recovery.likeness) = (Some(best.resemblance), best.likeness);
+        recovery.resemblance = Some(best.resemblance);
+        recovery.likeness = best.likeness.map(|found| found.score);
+        recovery.motion = best.likeness.and_then(|found| found.motion);
         recovery.manifest = Some(best.found.report);
     }
     judged.recovery = Some(recovery);
@@ -165,7 +175,6 @@ fn candidates(
             let likeness = fingerprint.and_then(|_| likenesses.next());
             let resemblance =
                 likeness.as_ref().map_or(Resemblance::Unclear, |found| found.agreement().into());
-            let likeness = likeness.map(|Likeness { score, .. }| score);
             candidates.push(Candidate { mark: mark.clone(), found, resemblance, likeness });
         }
     }

@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use super::{CELL, CYCLE, Fingerprint};
 use crate::carrier::TILE;
 
-/// From this score on it is the clip that was marked.
-const AGREES: f64 = 0.6;
+/// From this score on it is the clip that was marked, where its motion agrees too.
+const AGREES: f64 = 0.7;
+/// From this score of the motion on that does.
+const MOVES_ALIKE: f64 = 0.5;
 /// Below this score it is another.
 const DIFFERS: f64 = 0.35;
 /// Least detail of a sample, in cells, that says anything.
 const LEAST_DETAIL: f64 = 4.0;
+/// Least motion of a sample, in cells, that says anything.
+const LEAST_MOTION: f64 = 3.0;
 /// Most samples of the seen clip that are compared.
 const MOST_SAMPLES: usize = 64;
 /// Least part of what could be compared that must be, in space and in time.
 const LEAST_PART: f64 = 0.8;
 /// Added to the local contrast of cells, in 8-bit code values: where there is less, there is nothing.
-const FLOOR: f32 = 1.5;
+const FLOOR: f32 = 6.0;
 /// Cells to each side that a cell is seen against.
 const AROUND: usize = 2;
 
@@ -25,6 +29,9 @@ const AROUND: usize = 2;
 pub struct Likeness {
     /// Correlation of their details, -1 to 1, in the place and at the time where it is largest.
     pub score: f64,
+    /// Correlation of what changes in them over time; `None` where hardly anything does. Clips with the same backdrop or frame
+    /// have details in common, and not this.
+    pub motion: Option<f64>,
     /// Detail that was compared, in cells per sample: little detail says little.
     pub detail: f64,
     /// Samples that were compared.
@@ -46,14 +53,18 @@ impl Likeness {
     /// The one of two that says more for the clip.
     #[must_use]
     pub fn better(self, other: Self) -> Self {
-        if self.samples == 0 || other.score > self.score { other } else { self }
+        if self.samples == 0 || other.rank() > self.rank() { other } else { self }
+    }
+
+    fn rank(&self) -> f64 {
+        self.score + self.motion.unwrap_or(self.score)
     }
 
     /// What follows.
     pub fn agreement(&self) -> Agreement {
         if self.samples == 0 || self.detail < LEAST_DETAIL {
             Agreement::Unclear
-        } else if self.score >= AGREES {
+        } else if self.score >= AGREES && self.motion.is_none_or(|motion| motion >= MOVES_ALIKE) {
             Agreement::Agrees
         } else if self.score < DIFFERS {
             Agreement::Differs
@@ -90,10 +101,7 @@ impl Fingerprint {
                 continue;
             }
             for overlap in self.overlaps(seen) {
-                let found = overlap.correlate(&pairs);
-                if found.score > best.score || best.samples == 0 {
-                    best = found;
-                }
+                best = best.better(overlap.correlate(&pairs));
             }
         }
         best
@@ -141,25 +149,63 @@ struct Overlap {
 }
 
 impl Overlap {
+    /// Both cells of each place that lies in both.
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        (0..self.size.1).flat_map(move |row| {
+            let marked = (self.at.1 + row) * self.widths.0 + self.at.0;
+            let seen = (self.seen.1 + row) * self.widths.1 + self.seen.0;
+            (0..self.size.0).map(move |column| (marked + column, seen + column))
+        })
+    }
+
     fn correlate(&self, pairs: &[(&Vec<f32>, &Vec<f32>)]) -> Likeness {
-        let (mut both, mut marked, mut seen) = (0.0f64, 0.0f64, 0.0f64);
-        for (a, b) in pairs {
-            for row in 0..self.size.1 {
-                let from = (self.at.1 + row) * self.widths.0 + self.at.0;
-                let other = (self.seen.1 + row) * self.widths.1 + self.seen.0;
-                for (a, b) in a[from..from + self.size.0].iter().zip(&b[other..other + self.size.0]) {
-                    both += f64::from(a * b);
-                    marked += f64::from(a * a);
-                    seen += f64::from(b * b);
-                }
+        let (mut detail, mut motion) = (Products::default(), Products::default());
+        let count = pairs.len() as f64;
+        for (marked, seen) in self.places() {
+            let mut place = Products::default();
+            let (mut marked_sum, mut seen_sum) = (0.0, 0.0);
+            for (a, b) in pairs {
+                let (a, b) = (f64::from(a[marked]), f64::from(b[seen]));
+                place.add(a * b, a * a, b * b);
+                (marked_sum, seen_sum) = (marked_sum + a, seen_sum + b);
             }
+            detail.add(place.both, place.marked, place.seen);
+            // What is left when what stands still is taken away.
+            motion.add(
+                place.both - marked_sum * seen_sum / count,
+                place.marked - marked_sum * marked_sum / count,
+                place.seen - seen_sum * seen_sum / count,
+            );
         }
-        let norm = (marked * seen).sqrt();
         Likeness {
-            score: if norm > 0.0 { both / norm } else { 0.0 },
-            detail: marked.min(seen) / pairs.len() as f64,
+            score: detail.correlation(),
+            motion: (motion.least() / count >= LEAST_MOTION).then(|| motion.correlation()),
+            detail: detail.least() / count,
             samples: pairs.len(),
         }
+    }
+}
+
+/// Sums of products of marked and seen values.
+#[derive(Default)]
+struct Products {
+    both: f64,
+    marked: f64,
+    seen: f64,
+}
+
+impl Products {
+    fn add(&mut self, both: f64, marked: f64, seen: f64) {
+        (self.both, self.marked, self.seen) = (self.both + both, self.marked + marked, self.seen + seen);
+    }
+
+    fn correlation(&self) -> f64 {
+        let norm = (self.marked.max(0.0) * self.seen.max(0.0)).sqrt();
+        if norm > 0.0 { self.both / norm } else { 0.0 }
+    }
+
+    fn least(&self) -> f64 {
+        self.marked.min(self.seen)
     }
 }
 
