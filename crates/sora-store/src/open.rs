@@ -70,7 +70,10 @@ pub(crate) fn connect(path: &Path, access: Access, limits: Limits) -> Result<Con
     let connection = match (number(&connection, "schema_version"), access) {
         // In a folder that cannot be written, WAL has no place for its index; then nobody else writes either.
         (Err(error), Access::Read)
-            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) && path.is_file() =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
+            ) && path.is_file() =>
         {
             unchanging(path).map_err(failed)?
         }

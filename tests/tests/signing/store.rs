@@ -106,6 +106,9 @@ fn where_it_cannot_be_kept_the_clip_stays_unsigned() {
         let error = run(&line).one_error();
         assert!(error.contains("locked by another program") && error.contains("unsigned"), "{mode}: {error}");
         assert!(!looks_signed(&clip), "{mode}");
+        if mode == "patch" {
+            assert!(frames(&clip).len() > 20, "the clip itself is kept");
+        }
         writer.execute_batch("COMMIT").expect("it ends");
         assert!(kept(&store).is_empty(), "{mode}");
     }
