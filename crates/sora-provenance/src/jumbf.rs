@@ -13,6 +13,8 @@ const DEPTH: usize = 16;
 /// The type of a manifest store (C2PA 2.4 §11.1.4.2), `c2pa` in the end of ISO's base.
 const STORE: [u8; 16] =
     [0x63, 0x32, 0x70, 0x61, 0x00, 0x11, 0x00, 0x10, 0x80, 0x00, 0x00, 0xaa, 0x00, 0x38, 0x9b, 0x71];
+/// CBOR's nil.
+const NIL: u8 = 0xf6;
 /// Bits of a description that have no meaning yet.
 const RESERVED: u8 = 0b1110_0000;
 
@@ -125,12 +127,16 @@ fn check(content: &[u8], depth: usize) -> Result<(), ProvenanceError> {
     if depth > DEPTH {
         return Err(bad(format!("boxes in boxes, more than {DEPTH} deep")));
     }
+    let signature = label(content) == Some("c2pa.signature");
     for (at, inner) in children(content)?.into_iter().enumerate() {
         if (&inner.kind == b"jumd") != (at == 0) {
             return Err(bad("a box that does not begin with its one description"));
         }
         match &inner.kind {
             b"jumb" => check(inner.content, depth + 1)?,
+            b"cbor" if signature && payload(inner.content) != Some(NIL) => {
+                return Err(bad("a signature with a payload of its own"));
+            }
             b"jumd" if inner.content.get(16).is_none_or(|toggles| toggles & RESERVED != 0) => {
                 return Err(bad("a description with bits that mean nothing"));
             }
@@ -140,9 +146,83 @@ fn check(content: &[u8], depth: usize) -> Result<(), ProvenanceError> {
     Ok(())
 }
 
+/// The first byte of what stands in a COSE_Sign1 where the payload may be (RFC 9052 §4.2): C2PA's is elsewhere, and
+/// this is nil. Readers take other values that mean nothing for nil as well, which no signature covers.
+fn payload(cose: &[u8]) -> Option<u8> {
+    // The tag may be left out; then an array of four.
+    let at = usize::from(cose.first() == Some(&0xd2));
+    if cose.get(at) != Some(&0x84) {
+        return None;
+    }
+    let protected = skip(cose, at + 1, 0)?;
+    cose.get(skip(cose, protected, 0)?).copied()
+}
+
+/// Where the CBOR item (RFC 8949 §3) that begins at `at` ends.
+fn skip(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
+    let first = *bytes.get(at)?;
+    let (major, short) = (first >> 5, first & 0x1f);
+    let length = match short {
+        0..=23 | 31 => 0,
+        24..=27 => 1usize << (short - 24),
+        _ => return None,
+    };
+    let value =
+        bytes.get(at + 1..at + 1 + length)?.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+    let value = if length == 0 { u64::from(short) } else { value };
+    let mut at = at + 1 + length;
+    if depth > DEPTH {
+        return None;
+    }
+    let items = match (major, short) {
+        (0 | 1 | 7, 0..=30) => 0,
+        (2 | 3, 0..=30) => {
+            at = at.checked_add(usize::try_from(value).ok()?)?;
+            0
+        }
+        (4, 0..=30) => value,
+        (5, 0..=30) => value.checked_mul(2)?,
+        (6, 0..=30) => 1,
+        (2..=5, 31) => {
+            while *bytes.get(at)? != 0xff {
+                at = skip(bytes, at, depth + 1)?;
+            }
+            return Some(at + 1);
+        }
+        _ => return None,
+    };
+    // Each item takes at least a byte: an end beyond the bytes is found, however many are said to be there.
+    for _ in 0..items {
+        at = skip(bytes, at, depth + 1)?;
+    }
+    (at <= bytes.len()).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payload_is_found_behind_whatever_stands_before_it() {
+        // Protected header {1: -8}; unprotected {"x": [1, "ab"], "pad": 3 zeros}.
+        let headers = b"\x43\xa1\x01\x27\xa2\x61x\x82\x01\x62ab\x63pad\x43\0\0\0";
+        let cose = |payload: &[u8]| [b"\xd2\x84", &headers[..], payload, b"\x41s"].concat();
+        assert_eq!(payload(&cose(b"\xf6")), Some(NIL));
+        assert_eq!(payload(&cose(b"\xf6")[1..]), Some(NIL), "without its tag");
+        assert_eq!(payload(&cose(b"\xf7")), Some(0xf7));
+        assert_eq!(payload(&cose(b"\x43abc")), Some(0x43));
+        for broken in [
+            &b""[..],
+            b"\xd2",
+            b"\xd2\x84\x43\xa1",
+            b"\xd2\x84\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
+            &[0x84; 100],
+        ] {
+            assert_eq!(payload(broken), None, "{broken:?}");
+        }
+        let indefinite = b"\xd2\x84\x5f\x41a\x41b\xff\xbf\x61a\x9f\x01\xff\xff\xf6\x40";
+        assert_eq!(payload(indefinite), Some(NIL));
+    }
 
     fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
         let mut bytes = (content.len() as u32 + 8).to_be_bytes().to_vec();

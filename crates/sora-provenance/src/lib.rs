@@ -41,4 +41,4 @@ pub use report::{
 };
 pub use sign::{ManifestSeal, expected_manifest_bytes, sign_file, sign_sidecar};
 pub use verdict::{Judgement, Resolution, Verdict, WATERMARK_ALG, WatermarkEvidence, judge};
-pub use verify::{TrustAnchors, embedded_manifest, verify_file, verify_stored};
+pub use verify::{TrustAnchors, crjson, embedded_manifest, verify_file, verify_stored};

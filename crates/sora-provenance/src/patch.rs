@@ -135,12 +135,17 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
         }
     }
 
-    /// The muxer goes to a place: its end to go on, or before that to fill something in.
+    /// The muxer goes to a place: its end to go on, before that to fill something in, or, before the media
+    /// data, beyond it to keep room for an index.
     ///
     /// # Errors
-    /// [`ProvenanceError::Container`] for a place inside the media data or after the end.
+    /// [`ProvenanceError::Container`] for a place inside the media data or after the end of it.
     pub fn seek(&mut self, to: u64) -> Result<(), ProvenanceError> {
         let inside = match &self.state {
+            State::Head if (self.length()..=INDEX_BYTES).contains(&to) => {
+                self.head.resize(to as usize, 0);
+                false
+            }
             State::Head => false,
             State::Media(media) => (media.from..media.end()).contains(&to),
         };
@@ -276,6 +281,20 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
         let range = (at - start) as usize..(end - start) as usize;
         into[range].copy_from_slice(bytes);
         self.at = end;
+        if start == 0 { self.refresh() } else { Ok(()) }
+    }
+
+    /// Writes what stands before the media data again, with an index that the muxer brought up to date there:
+    /// what is written up to now can be played, should it end here. Unsigned as it is.
+    fn refresh(&mut self) -> Result<(), ProvenanceError> {
+        let State::Media(media) = &self.state else { return Ok(()) };
+        // Half of a change makes no sense yet, the other half comes next.
+        let Ok(Some(head)) = parse_head(&self.head) else { return Ok(()) };
+        let Ok(front) = self.front(&head, media, None) else { return Ok(()) };
+        let (at, end) = (head.ftyp as u64 + self.space, media.to + media.length);
+        self.out.seek(SeekFrom::Start(at)).map_err(output)?;
+        self.out.write_all(&front[at as usize..]).map_err(output)?;
+        self.out.seek(SeekFrom::Start(end)).map_err(output)?;
         Ok(())
     }
 

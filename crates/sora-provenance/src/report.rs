@@ -78,10 +78,14 @@ pub enum Validity {
 pub struct ManifestReport {
     /// Its id, `urn:c2pa:…`.
     pub id: String,
+    /// The instance of the clip that it was made for (`instanceID`); empty in claims that lack it.
+    pub instance_id: String,
     /// Where it was.
     pub location: Location,
     /// What its signature is worth.
     pub validity: Validity,
+    /// Of a live stream: what the signature of its beginning is worth, whatever came after it.
+    pub of_beginning: Option<Validity>,
     /// Who signed; absent where the certificate cannot be read.
     pub signer: Option<Signer>,
     /// Time of signing that a time-stamping authority attests, RFC 3339. The times of actions are claims.

@@ -63,6 +63,16 @@ impl Verdict {
         }
     }
 
+    /// What a signature alone says.
+    pub fn of_signature(validity: Validity) -> Self {
+        match validity {
+            Validity::TrustedOwn => Self::Authentic,
+            Validity::TrustedOthers => Self::AuthenticOther,
+            Validity::Untrusted => Self::ValidUntrusted,
+            Validity::Invalid => Self::Tampered,
+        }
+    }
+
     /// Its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -217,14 +227,10 @@ fn of_manifest(
                 .into(),
         );
     }
-    match manifest.validity {
-        Validity::TrustedOwn => Verdict::Authentic,
-        Validity::TrustedOthers => Verdict::AuthenticOther,
-        Validity::Untrusted | Validity::Invalid => {
-            reasons.push("The signer is in no set of trust anchors that was given.".into());
-            Verdict::ValidUntrusted
-        }
+    if manifest.validity == Validity::Untrusted {
+        reasons.push("The signer is in no set of trust anchors that was given.".into());
     }
+    Verdict::of_signature(manifest.validity)
 }
 
 fn of_watermark(watermark: &WatermarkEvidence, resolution: Resolution, reasons: &mut Vec<String>) -> Verdict {
@@ -281,8 +287,10 @@ mod tests {
             .collect();
         let manifest = ManifestReport {
             id: "urn:c2pa:1".into(),
+            instance_id: String::new(),
             location: Location::Embedded,
             validity,
+            of_beginning: None,
             signer: None,
             time_stamp: None,
             failures: vec![],

@@ -1,23 +1,22 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use sora_provenance::TrustAnchors;
 use sora_store::{Access, Store};
 use sora_watermark::{Key, Payload, Search};
 
-use crate::check::{Check, watermark};
-use crate::clip::{ClipError, Judged, judge_clip};
-use crate::findings::Findings;
+use crate::batch::inputs::expand;
+use crate::batch::ledger::Ledger;
+use crate::check::Check;
 use crate::keygen::Keygen;
-use crate::recover::recover;
-use crate::report::Report;
+use crate::live::{self, Watch};
+use crate::require::Requirement;
+use crate::run::{self, Format, INTERNAL, Job};
 use crate::serve::Serve;
 use crate::{keys, reader};
 
@@ -35,6 +34,7 @@ Exit codes, the highest of all files:
   40  inconclusive      not enough to say anything
   64  the arguments make no sense
   65  a file is no video   66  a file cannot be read   70  the check itself failed
+With --require: 0 every file is what is asked for, 1 one is not, 64 to 70 as above.
 
 Exit codes with --watermark-only:
   0  every file carries the mark that was looked for (--expect-id, else any)
@@ -48,8 +48,8 @@ changed, and it does not say who wrote it: marks under the public key can be wri
 
 /// Code of arguments that make no sense.
 pub(crate) const USAGE: u8 = 64;
-/// Code of a check that failed by itself.
-pub(crate) const INTERNAL: u8 = 70;
+/// Code of what cannot be read.
+const NO_INPUT: u8 = 66;
 
 /// Says what is known of video files: their C2PA manifests, and the marks they carry.
 ///
@@ -61,9 +61,12 @@ pub struct Arguments {
     /// Something else than looking at files.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Videos: paths, or - for standard input; with --watermark-only also pictures and URIs.
-    #[arg(required = true, value_name = "FILE")]
+    /// Videos: paths, folders with videos, or - for standard input; with --watermark-only also pictures and URIs.
+    #[arg(required_unless_present = "files_from", value_name = "FILE")]
     pub files: Vec<String>,
+    /// A list of such, one a line; - is standard input. May be given several times.
+    #[arg(long, value_name = "LIST")]
+    pub files_from: Vec<PathBuf>,
     /// Look for the invisible mark, and at nothing else.
     #[arg(long, conflicts_with = "manifest_only")]
     pub watermark_only: bool,
@@ -75,7 +78,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PEM", conflicts_with = "watermark_only")]
     pub anchors: Vec<PathBuf>,
     /// A manifest store, as sorasign store=FILE fills it: where a clip has no manifest, its mark leads to one.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["watermark_only", "manifest_only"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watermark_only", "manifest_only", "crjson", "live"])]
     pub store: Option<PathBuf>,
     /// A file with the 32 bytes of a key to look for, or "public"; may be given several times
     /// [default: $SORA_WATERMARK_KEY, else public].
@@ -91,9 +94,35 @@ pub struct Arguments {
     /// How far to look for frames that were scaled, cropped, stretched, rotated, or play at another speed.
     #[arg(long, value_enum, default_value_t = Depth::Full)]
     pub search: Depth,
-    /// One line of JSON for each file, in order.
+    /// What every file must be; then the exit code is 0 or 1.
+    #[arg(long, value_enum, conflicts_with = "watermark_only")]
+    pub require: Option<Requirement>,
+    /// One line of JSON for each file, in order (docs/soraverify.schema.json).
     #[arg(long)]
     pub json: bool,
+    /// The manifests as crJSON, the form that C2PA's conformance programme reads, one line for each file in order.
+    /// The video is not decoded.
+    #[arg(long, conflicts_with_all = ["json", "watermark_only"])]
+    pub crjson: bool,
+    /// Also write the lines of JSON to this file, each when its clip is done.
+    #[arg(long, value_name = "FILE", conflicts_with = "watermark_only")]
+    pub report: Option<PathBuf>,
+    /// Go on with the report of an earlier run: files in it are not looked at again, unless they changed.
+    #[arg(long, requires = "report")]
+    pub resume: bool,
+    /// Watch a stream that is signed fragment by fragment (an address, a path or -), and tell what is known of it
+    /// as it arrives; the exit code is the last verdict's.
+    #[arg(long, conflicts_with_all = ["watermark_only", "crjson", "report", "require", "files_from"])]
+    pub live: bool,
+    /// With --live: a line at least this often, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, requires = "live")]
+    pub every: u32,
+    /// With --live: end after so many seconds.
+    #[arg(long, value_name = "SECONDS", requires = "live")]
+    pub duration: Option<u32>,
+    /// How many files are looked at together [default: one for each processor].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
     /// No progress on standard error.
     #[arg(long)]
     pub quiet: bool,
@@ -123,6 +152,26 @@ impl Arguments {
     fn check(&self) -> Result<Check, String> {
         let (keys, search) = (key_list(&self.key)?, self.search.into());
         Ok(Check { keys, expect: self.expect_id, still: self.still, search })
+    }
+
+    fn job(&self) -> Result<Job, String> {
+        let format = match (self.json, self.crjson) {
+            (true, _) => Format::Json,
+            (_, true) => Format::CrJson,
+            _ => Format::Text,
+        };
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Job {
+            check: self.check()?,
+            anchors: self.anchors()?,
+            store: None,
+            watermark_only: self.watermark_only,
+            manifest_only: self.manifest_only,
+            format,
+            require: self.require,
+            jobs: self.jobs.map_or_else(processors, usize::from),
+            quiet: self.quiet,
+        })
     }
 
     fn anchors(&self) -> Result<TrustAnchors, String> {
@@ -185,133 +234,58 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         None => {}
     }
     let usage = if arguments.watermark_only { 2 } else { USAGE };
-    let prepared = arguments.check().and_then(|check| Ok((check, arguments.anchors()?)));
-    let (check, anchors) = match prepared {
-        Ok(prepared) => prepared,
+    let mut job = match arguments.job() {
+        Ok(job) => job,
         Err(text) => return stop(usage, &text),
     };
+    job.store = match arguments.store.as_ref().map(|path| Store::open(path, Access::Read)).transpose() {
+        Ok(store) => store,
+        Err(error) => return stop(usage, &error.to_string()),
+    };
     if !arguments.manifest_only
+        && !arguments.crjson
         && let Err(error) = reader::start()
     {
         return stop(if arguments.watermark_only { 2 } else { INTERNAL }, &error.to_string());
     }
-    let store = arguments.store.as_ref().map(|path| Store::open(path, Access::Read)).transpose();
-    let store = match store {
-        Ok(store) => store,
-        Err(error) => return stop(usage, &error.to_string()),
-    };
-    let mut code = 0;
-    for file in &arguments.files {
-        code = code.max(if arguments.watermark_only {
-            match report_on(file, &check, arguments) {
-                Some(true) => 0,
-                Some(false) => 1,
-                None => 2,
-            }
-        } else {
-            findings_on(file, &check, &anchors, store.as_ref(), arguments)
-        });
+    if arguments.live {
+        return watch(arguments, job);
     }
-    ExitCode::from(code)
+    let inputs = match expand(&arguments.files, &arguments.files_from) {
+        Ok(inputs) if inputs.is_empty() => return stop(usage, "there is no file to look at"),
+        Ok(inputs) => inputs,
+        Err(text) => return stop(if arguments.watermark_only { 2 } else { NO_INPUT }, &text),
+    };
+    let ledger = match arguments.report.as_ref().map(|path| Ledger::open(path, arguments.resume)).transpose()
+    {
+        Ok(ledger) => ledger,
+        Err(text) => return stop(usage, &text),
+    };
+    ExitCode::from(run::run(&inputs, &job, ledger))
+}
+
+/// Watches a stream.
+fn watch(arguments: &Arguments, job: Job) -> ExitCode {
+    let [input] = arguments.files.as_slice() else {
+        return stop(USAGE, &format!("--live watches one stream, not {}", arguments.files.len()));
+    };
+    if let Err(error) = reader::start() {
+        return stop(INTERNAL, &error.to_string());
+    }
+    let watch = Watch {
+        input,
+        anchors: job.anchors,
+        every: Duration::from_secs(arguments.every.into()),
+        duration: arguments.duration.map(|seconds| Duration::from_secs(seconds.into())),
+        json: arguments.json,
+    };
+    match live::watch(&watch) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => stop(error.exit_code(), &format!("{input}: {error}")),
+    }
 }
 
 pub(crate) fn stop(code: u8, text: &str) -> ExitCode {
     eprintln!("error: {text}");
     ExitCode::from(code)
-}
-
-/// Judges one file and prints what was found; returns its exit code.
-fn findings_on(
-    file: &str,
-    check: &Check,
-    anchors: &TrustAnchors,
-    store: Option<&Store>,
-    arguments: &Arguments,
-) -> u8 {
-    let bar = if arguments.quiet { ProgressBar::hidden() } else { progress_bar(file) };
-    let check = Some(check).filter(|_| !arguments.manifest_only);
-    let result = on_disk(file, |path| {
-        let judged = judge_clip(path, check, anchors, |time, length| show(&bar, time, length))?;
-        match store {
-            Some(store) => recover(path, judged, store, anchors),
-            None => Ok(judged),
-        }
-    });
-    bar.finish_and_clear();
-    let findings = Findings::new(file, &result);
-    let printed = if arguments.json {
-        serde_json::to_string(&findings).map_err(std::io::Error::from).map(|line| line + "\n")
-    } else {
-        Ok(findings.text())
-    };
-    let written = printed.and_then(|text| std::io::stdout().lock().write_all(text.as_bytes()));
-    if let (Err(error), false) = (&result, arguments.json) {
-        eprintln!("error: {file}: {error}");
-    }
-    if let Err(error) = written {
-        eprintln!("error: cannot write: {error}");
-        return INTERNAL;
-    }
-    findings.exit
-}
-
-/// Has a file that can be read twice judged: standard input is written to a temporary one first.
-fn on_disk(file: &str, judge: impl FnOnce(&Path) -> Result<Judged, ClipError>) -> Result<Judged, ClipError> {
-    if file != "-" {
-        if file.contains("://") && !Path::new(file).exists() {
-            return Err(ClipError::NoInput(
-                "manifests are looked for in files; --watermark-only reads addresses".into(),
-            ));
-        }
-        return judge(Path::new(file));
-    }
-    let failed =
-        |error: std::io::Error| ClipError::NoInput(format!("standard input cannot be read: {error}"));
-    let mut spool = tempfile::Builder::new().prefix("soraverify-").tempfile().map_err(failed)?;
-    std::io::copy(&mut std::io::stdin().lock(), &mut spool).map_err(failed)?;
-    spool.flush().map_err(failed)?;
-    judge(spool.path())
-}
-
-/// Checks one file and prints what was found; `None` where not all of it could be read.
-fn report_on(file: &str, check: &Check, arguments: &Arguments) -> Option<bool> {
-    let bar = if arguments.quiet { ProgressBar::hidden() } else { progress_bar(file) };
-    let result = watermark(file, check, |time, length| show(&bar, time, length));
-    bar.finish_and_clear();
-    let report = Report::new(file, &result);
-    let printed = if arguments.json {
-        serde_json::to_string(&report).map_err(std::io::Error::from).map(|line| line + "\n")
-    } else {
-        Ok(report.text())
-    };
-    // A closed pipe is no reason to panic; the exit code still says it.
-    let written = printed.and_then(|text| std::io::stdout().lock().write_all(text.as_bytes()));
-    if let (Err(error), false) = (&result, arguments.json) {
-        eprintln!("error: {file}: {error}");
-    }
-    if let Err(error) = written {
-        eprintln!("error: cannot write: {error}");
-        return None;
-    }
-    match report.error {
-        Some(_) => None,
-        None => report.found,
-    }
-}
-
-/// Drawn on standard error, and only where that is a terminal.
-fn progress_bar(file: &str) -> ProgressBar {
-    let bar = ProgressBar::no_length().with_message(file.to_owned());
-    // The template is a constant; without it the bar looks otherwise.
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len} s") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-fn show(bar: &ProgressBar, time: Duration, length: Option<Duration>) {
-    if let Some(length) = length {
-        bar.set_length(length.as_secs());
-    }
-    bar.set_position(time.as_secs());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sora_provenance::{
     Container, Credentials, Judgement, ProvenanceError, Report, Resolution, TrustAnchors, WATERMARK_ALG,
-    WatermarkEvidence, judge, verify_file,
+    WatermarkEvidence, crjson, judge, verify_file,
 };
 use sora_watermark::Payload;
 
@@ -103,6 +103,19 @@ pub(crate) fn judgement(
         judgement.reasons.push("It carries two ids under one key: it was marked again, or mixed.".into());
     }
     judgement
+}
+
+/// The manifest of the clip at `path`, in it or beside it, as crJSON in one line.
+///
+/// # Errors
+/// Where there is none, or none that can be read.
+pub fn manifest_as_crjson(path: &Path, anchors: &TrustAnchors) -> Result<String, ClipError> {
+    match crjson(path, sidecar(path).as_deref(), anchors) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(ClipError::Format("there is no manifest that could be shown".into())),
+        Err(error @ ProvenanceError::Stream { .. }) => Err(ClipError::NoInput(error.to_string())),
+        Err(error) => Err(ClipError::Format(error.to_string())),
+    }
 }
 
 /// The manifest beside a clip: `clip.mp4.c2pa`, or `clip.c2pa`.

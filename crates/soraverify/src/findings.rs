@@ -1,13 +1,38 @@
 //! What was found of a clip, as text for people and as a line of JSON for programs.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
-use sora_provenance::{Location, ManifestReport, Verdict};
+use sora_provenance::{LiveReport, Location, ManifestReport, Verdict};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::clip::{ClipError, Judged};
 use crate::recover::Recovery;
 use crate::report::{VERSION, Watermark};
+use crate::require::Requirement;
+
+/// What the file system says of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Length, in bytes.
+    pub bytes: Option<u64>,
+    /// Time of the last change, RFC 3339.
+    pub modified: Option<String>,
+}
+
+impl Properties {
+    /// Those of the file at `path`; nothing where there is none.
+    pub fn of(path: &Path) -> Self {
+        let Some(metadata) = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file) else {
+            return Self::default();
+        };
+        let modified = metadata.modified().ok();
+        let modified = modified.and_then(|time| OffsetDateTime::from(time).format(&Rfc3339).ok());
+        Self { bytes: Some(metadata.len()), modified }
+    }
+}
 
 /// One clip, as a line of JSON.
 #[derive(Debug, Serialize)]
@@ -17,10 +42,16 @@ pub struct Findings<'r> {
     pub version: u32,
     /// The clip, as it was named.
     pub file: &'r str,
+    /// Its length in bytes; `null` for standard input.
+    pub bytes: Option<u64>,
+    /// When it was changed last, RFC 3339; `null` for standard input.
+    pub modified: Option<&'r str>,
     /// The verdict; `null` where nothing could be read.
     pub verdict: Option<Verdict>,
     /// Exit code of this clip alone.
     pub exit: u8,
+    /// Whether it is what `--require` asks for; `null` where nothing is, or where nothing could be read.
+    pub meets: Option<bool>,
     /// Why, one sentence each.
     pub reasons: &'r [String],
     /// What was found of a manifest.
@@ -35,15 +66,24 @@ pub struct Findings<'r> {
 
 impl<'r> Findings<'r> {
     /// The findings on `file`.
-    pub fn new(file: &'r str, result: &'r Result<Judged, ClipError>) -> Self {
+    pub fn new(
+        file: &'r str,
+        result: &'r Result<Judged, ClipError>,
+        properties: &'r Properties,
+        require: Option<Requirement>,
+    ) -> Self {
+        let (bytes, modified) = (properties.bytes, properties.modified.as_deref());
         let judged = match result {
             Ok(judged) => judged,
             Err(error) => {
                 return Self {
                     version: VERSION,
                     file,
+                    bytes,
+                    modified,
                     verdict: None,
                     exit: error.exit_code(),
+                    meets: None,
                     reasons: &[],
                     manifest: None,
                     watermark: None,
@@ -62,8 +102,11 @@ impl<'r> Findings<'r> {
         Self {
             version: VERSION,
             file,
+            bytes,
+            modified,
             verdict: Some(judged.judgement.verdict),
             exit: judged.judgement.verdict.exit_code(),
+            meets: require.map(|require| require.is_met(judged)),
             reasons: &judged.judgement.reasons,
             manifest: Some(&judged.manifest),
             watermark,
@@ -83,6 +126,9 @@ impl<'r> Findings<'r> {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let Some(verdict) = self.verdict else { return Ok(()) };
         writeln!(text, "{}: {}", self.file, verdict.name())?;
+        if self.meets == Some(false) {
+            writeln!(text, "  It is not what --require asks for.")?;
+        }
         for reason in self.reasons {
             writeln!(text, "  {reason}")?;
         }
@@ -119,6 +165,9 @@ fn write_manifest(text: &mut String, manifest: &ManifestReport) -> std::fmt::Res
     for kind in &manifest.digital_source_types {
         writeln!(text, "  source    {}", shown(kind.rsplit('/').next().unwrap_or(kind)))?;
     }
+    if let Some(live) = &manifest.live {
+        writeln!(text, "  fragments {}", fragments(live))?;
+    }
     if let Some(record) = &manifest.generation {
         let (software, model) = (&record.software, record.model.as_ref());
         write!(text, "  made by   {} {}", shown(&software.name), shown(&software.version))?;
@@ -128,6 +177,18 @@ fn write_manifest(text: &mut String, manifest: &ManifestReport) -> std::fmt::Res
         }
     }
     Ok(())
+}
+
+/// The fragments of a stream, in a line.
+pub(crate) fn fragments(live: &LiveReport) -> String {
+    let mut text = format!("{} of {} as they were signed", live.good, live.fragments);
+    if let (Some(first), Some(last)) = (live.first, live.last) {
+        let _ = write!(text, ", numbers {first} to {last}");
+    }
+    if live.missing > 0 {
+        let _ = write!(text, ", {} missing", live.missing);
+    }
+    text
 }
 
 /// A stranger's text without what could steer a terminal.

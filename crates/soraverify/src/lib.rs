@@ -7,17 +7,24 @@
 //! - [`recover`]: a mark → the manifest that a store has for it.
 //! - [`serve`]: the same over HTTP: a page for people, and C2PA's soft binding resolution API.
 //! - [`report`] and [`findings`]: that as text and as JSON, of marks alone and of all.
-//! - [`cli`]: the command line and its exit codes; [`keygen`]: keys and certificates to sign with.
+//! - [`live`]: a stream that is signed fragment by fragment → a rolling verdict.
+//! - [`batch`]: many files at once, and a report that a later run can go on with.
+//! - [`cli`]: the command line and its exit codes; [`run`]: what it has done with its files; [`require`]: what may be
+//!   asked of every file; [`keygen`]: keys and certificates to sign with.
 
+pub mod batch;
 pub mod check;
 pub mod cli;
 pub mod clip;
 pub mod findings;
 pub mod keygen;
 mod keys;
+pub mod live;
 pub mod reader;
 pub mod recover;
 pub mod report;
+pub mod require;
+pub mod run;
 pub mod serve;
 
 pub use check::{Check, Checked, watermark};

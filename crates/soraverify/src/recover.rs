@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sora_provenance::{Credentials, ManifestReport, Resolution, TrustAnchors, Validity, WATERMARK_ALG};
 use sora_store::{Checked, Store, StoreError};
 use sora_watermark::{Agreement, Fingerprint, Fingerprinter, Likeness, Mark, Verdict};
@@ -18,7 +18,8 @@ const MOST: usize = 16;
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// The stored manifest whose clip resembles this one most.
+    /// The stored manifest whose clip resembles this one most. In JSON as [`Credentials::Present`].
+    #[serde(serialize_with = "present")]
     pub manifest: Option<ManifestReport>,
     /// Id of the mark that led to it, 24 hexadecimal digits.
     pub watermark: Option<String>,
@@ -30,6 +31,10 @@ pub struct Recovery {
     pub motion: Option<f64>,
     /// What is wrong with manifests that the store has for the marks, and that were not taken for that.
     pub problems: Vec<String>,
+}
+
+fn present<S: Serializer>(manifest: &Option<ManifestReport>, serializer: S) -> Result<S::Ok, S::Error> {
+    manifest.clone().map(|manifest| Credentials::Present(Box::new(manifest))).serialize(serializer)
 }
 
 /// Whether two clips are the same by what they look like.

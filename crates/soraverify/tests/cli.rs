@@ -1,80 +1,21 @@
 //! The program, on files that GStreamer makes.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::Once;
+mod common;
 
-use gst::prelude::*;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use common::{Folder, code, soraverify, text};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const ID: &str = "10112233445566778899aabb";
 const OTHER_ID: &str = "10ffeeddccbbaa9988776655";
-
-/// A folder to make files in.
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            gst::init().expect("GStreamer starts");
-            gstsoraprovenance::plugin_register_static().expect("the plugin registers");
-        });
-        Self(tempfile::tempdir().expect("a temporary folder"))
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        std::fs::write(self.at(name), bytes).expect("the folder can be written");
-        self.at(name)
-    }
-
-    /// Runs a pipeline that ends in a file.
-    fn make(&self, name: &str, pipeline: &str) -> PathBuf {
-        let file = self.at(name);
-        let pipeline = gst::parse::launch(&format!("{pipeline} ! filesink name=end")).expect("it is valid");
-        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("several elements");
-        pipeline.by_name("end").expect("a sink").set_property("location", file.to_str());
-        pipeline.set_state(gst::State::Playing).expect("it starts");
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends).expect("it ends");
-        assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
-        pipeline.set_state(gst::State::Null).expect("NULL is always possible");
-        file
-    }
-
-    /// Two seconds of H.264 in MP4; `mark` is what lies before the encoder.
-    fn movie(&self, name: &str, mark: &str) -> PathBuf {
-        let source =
-            "videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=480,height=270,framerate=25/1";
-        self.make(name, &format!("{source} ! {mark} ! x264enc speed-preset=veryfast ! mp4mux"))
-    }
-}
-
-fn soraverify(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_soraverify"));
-    command.args(arguments).env_remove("SORA_WATERMARK_KEY").env_remove("GST_DEBUG");
-    command
-}
 
 /// Runs it on files; each of `arguments` is one.
 fn verify(files: &[&Path], arguments: &[&str]) -> Output {
     let mut command = soraverify(&["--watermark-only"]);
     command.args(arguments).args(files).output().expect("the program runs")
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("it ends by itself: {output:?}"))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn lines(output: &Output) -> Vec<Value> {
@@ -214,7 +155,6 @@ fn what_cannot_be_read_is_two_and_says_why() {
     let whole = std::fs::read(&movie).expect("it was made");
     for (file, part) in [
         (folder.at("missing.mp4"), "No such file"),
-        (folder.0.path().to_owned(), "folder"),
         (folder.write("empty.mp4", b""), "empty (0 bytes)"),
         (folder.write("words.mp4", "no video at all\n".repeat(50).as_bytes()), "no video"),
         (

@@ -60,6 +60,8 @@ fn what_every_muxer_setting_writes_is_signed_and_plays_as_before() {
         ("mp4mux faststart=true", "mode=patch", ""),
         ("mp4mux faststart=true", "mode=auto", audio),
         ("mp4mux fragment-duration=300", "mode=spool", ""),
+        (ROBUST, "mode=patch", audio),
+        (ROBUST, "mode=spool", ""),
         ("qtmux", "mode=auto", audio),
     ]
     .into_iter()
@@ -205,6 +207,29 @@ fn a_run_that_is_interrupted_leaves_nothing_that_looks_signed() {
         });
         assert!(warned, "{mode}: no warning among {} messages", report.messages.len());
     }
+}
+
+/// A muxer that keeps room for an index in front and brings it up to date while it writes.
+const ROBUST: &str = "mp4mux reserved-max-duration=60000000000 reserved-moov-update-period=200000000";
+
+#[test]
+fn a_recording_that_outlives_a_crash_does_so_when_it_is_to_be_signed() {
+    let folder = folder();
+    let path = folder.path().join("clip.mp4");
+    let line = format!(
+        "videotestsrc ! video/x-raw,width=64,height=64 ! {ENCODER} tune=zerolatency key-int-max=4 ! {ROBUST} \
+         ! sorasign mode=patch ! filesink name=src location={} buffer-mode=unbuffered",
+        path.display()
+    );
+    let playing = play(&line);
+    playing.pipeline.set_state(gst::State::Playing).expect("it starts");
+    while fs::metadata(&path).map_or(0, |file| file.len()) < 200_000 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    playing.stop();
+    assert!(!looks_signed(&path));
+    let found = frames(&path);
+    assert!(found.len() > 10, "{} frames", found.len());
 }
 
 #[test]

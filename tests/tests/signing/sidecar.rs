@@ -38,6 +38,44 @@ fn a_manifest_is_written_beside_a_clip_that_stays_as_it_is() {
     }
 }
 
+/// What cannot hold a manifest has it beside it, or none, and then says why.
+#[test]
+fn other_containers_have_their_manifest_beside_them() {
+    let folder = folder();
+    for (number, mux) in ["matroskamux", "mpegtsmux", "avimux"].into_iter().enumerate() {
+        let clip = folder.path().join(format!("{number}.bin"));
+        let sidecar = folder.path().join(format!("{number}.c2pa"));
+        let line = |sign: &str| {
+            format!("{SOURCE} ! {ENCODER} ! {mux} ! {sign} ! filesink location={}", clip.display())
+        };
+        let errors = format!("{:?}", run(&line("sorasign")).errors());
+        assert!(
+            errors.contains("can put no manifest into video/") && errors.contains("mode=sidecar"),
+            "{errors}"
+        );
+        let errors =
+            run(&line(&format!("sorasign mode=sidecar sidecar-location={}", sidecar.display()))).errors();
+        assert!(errors.is_empty(), "{mux}: {errors:?}");
+        assert_eq!(frames(&clip).len(), 25, "{mux}");
+        let judge = || verify_file(&clip, Some(&sidecar), &TrustAnchors::none()).expect("a clip");
+        let report = judge();
+        let found = report.manifest().unwrap_or_else(|| panic!("{mux}: {report:#?}"));
+        assert_eq!(
+            (found.validity, found.location),
+            (Validity::Untrusted, Location::Sidecar),
+            "{mux}: {found:#?}"
+        );
+        for change in [|bytes: &mut Vec<u8>| bytes[1000] ^= 1, |bytes: &mut Vec<u8>| bytes.push(0)] {
+            let whole = fs::read(&clip).expect("a clip");
+            let mut bytes = whole.clone();
+            change(&mut bytes);
+            fs::write(&clip, bytes).expect("it is written");
+            assert_eq!(judge().manifest().map(|found| found.validity), Some(Validity::Invalid), "{mux}");
+            fs::write(&clip, whole).expect("it is written");
+        }
+    }
+}
+
 #[test]
 fn a_sidecar_without_a_place_is_refused_and_leaves_nothing() {
     let folder = folder();

@@ -2,15 +2,18 @@
 //!
 //! - [`SigningKeys`] holds a certificate chain and its key: from files, from the environment, or fresh ones of
 //!   this process;
+//! - `command` is a key that is elsewhere: something else signs;
 //! - `profile` refuses, when they are loaded, certificates that C2PA (2.4 §14.5) does not allow or that a
 //!   verifier would refuse later, and says what is wrong with them;
 //! - `issue` makes development chains and certificate signing requests.
 //!
 //! A key is never logged and never shown by `Debug`; what holds it is overwritten when it goes.
 
+mod command;
 mod issue;
 mod private;
 mod profile;
+mod public;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ pub use issue::{DevelopmentChain, development_chain, signing_request};
 pub(crate) use profile::subject_of;
 
 use crate::ProvenanceError;
+use command::SignCommand;
 use private::PrivateKey;
 
 /// What the subject of every development certificate says.
@@ -63,8 +67,33 @@ pub struct SigningKeys {
 pub(crate) struct Inner {
     /// DER, the signer's certificate first, without the root.
     pub(crate) chain: Vec<Vec<u8>>,
-    pub(crate) key: PrivateKey,
+    pub(crate) key: Key,
     ephemeral: bool,
+}
+
+/// Where the key is.
+pub(crate) enum Key {
+    /// Here.
+    Held(PrivateKey),
+    /// Elsewhere.
+    Command(SignCommand),
+}
+
+impl Key {
+    pub(crate) fn algorithm(&self) -> KeyAlgorithm {
+        match self {
+            Self::Held(key) => key.algorithm(),
+            Self::Command(command) => command.public().algorithm(),
+        }
+    }
+
+    /// Signs as COSE wants it: 64 bytes.
+    pub(crate) fn sign(&self, data: &[u8]) -> Result<Vec<u8>, ProvenanceError> {
+        match self {
+            Self::Held(key) => Ok(key.sign(data)),
+            Self::Command(command) => command.sign(data),
+        }
+    }
 }
 
 impl fmt::Debug for SigningKeys {
@@ -97,7 +126,20 @@ impl SigningKeys {
     /// usages of a C2PA claim signer, and those of certificate authorities.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, ProvenanceError> {
         let key = PrivateKey::from_pem(key)?;
-        let chain = profile::check(certificates, &key)?;
+        let (chain, _) = profile::check(certificates, Some(&key))?;
+        Ok(Self { inner: Arc::new(Inner { chain, key: Key::Held(key), ephemeral: false }) })
+    }
+
+    /// Reads a PEM chain whose key is elsewhere: `command`, a line for the shell, gets what is to be signed on its
+    /// standard input and writes the signature to its standard output, 64 bytes (for ECDSA also as DER), within a
+    /// minute. It is run once at once, to see that it can.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Keys`] where the chain cannot be read or is one that
+    /// [`from_pem`](Self::from_pem) refuses, and where the command fails or signs with another key.
+    pub fn from_command(certificates: &Path, command: &str) -> Result<Self, ProvenanceError> {
+        let (chain, public) = profile::check(&read(certificates)?, None)?;
+        let key = Key::Command(SignCommand::new(command, public)?);
         Ok(Self { inner: Arc::new(Inner { chain, key, ephemeral: false }) })
     }
 
@@ -109,8 +151,8 @@ impl SigningKeys {
     pub fn ephemeral() -> Result<Self, ProvenanceError> {
         let made = issue::ephemeral()?;
         let key = PrivateKey::from_pem(made.key.as_bytes())?;
-        let chain = profile::check(made.chain.as_bytes(), &key)?;
-        Ok(Self { inner: Arc::new(Inner { chain, key, ephemeral: true }) })
+        let (chain, _) = profile::check(made.chain.as_bytes(), Some(&key))?;
+        Ok(Self { inner: Arc::new(Inner { chain, key: Key::Held(key), ephemeral: true }) })
     }
 
     /// What the files name that the environment variables `SORA_SIGN_CHAIN` and `SORA_SIGN_KEY` name; `None`

@@ -10,6 +10,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::{X509Name, X509Version};
 
 use super::private::PrivateKey;
+use super::public::PublicKey;
 use super::refused;
 use crate::ProvenanceError;
 
@@ -18,9 +19,12 @@ const PURPOSES: [&str; 3] = ["1.3.6.1.4.1.62558.2.1", "1.3.6.1.5.5.7.3.36", "1.3
 /// Most certificates of a chain.
 const CERTIFICATES: usize = 8;
 
-/// Checks a PEM chain and that its first certificate is that of `key`. Returns the chain as DER, without a
-/// root at its end.
-pub(super) fn check(pem: &[u8], key: &PrivateKey) -> Result<Vec<Vec<u8>>, ProvenanceError> {
+/// Checks a PEM chain, and that its first certificate is that of `key`, where that is at hand. Returns the chain as
+/// DER, without a root at its end, and the signer's public key.
+pub(super) fn check(
+    pem: &[u8],
+    key: Option<&PrivateKey>,
+) -> Result<(Vec<Vec<u8>>, PublicKey), ProvenanceError> {
     let mut chain = Vec::new();
     for block in Pem::iter_from_buffer(pem) {
         let block = block.map_err(|error| refused(format!("the certificates are no PEM: {error}")))?;
@@ -48,15 +52,16 @@ pub(super) fn check(pem: &[u8], key: &PrivateKey) -> Result<Vec<Vec<u8>>, Proven
     for (at, pair) in parsed.windows(2).enumerate() {
         linked(&pair[0], &pair[1], at + 1)?;
     }
+    let public = PublicKey::of(&parsed[0])?;
     let root = parsed.last().is_some_and(|last| last.is_ca() && last.subject() == last.issuer());
     if root && chain.len() > 1 {
         chain.pop();
     }
-    Ok(chain)
+    Ok((chain, public))
 }
 
 /// The signer's own certificate.
-fn signer(certificate: &X509Certificate<'_>, key: &PrivateKey) -> Result<(), ProvenanceError> {
+fn signer(certificate: &X509Certificate<'_>, key: Option<&PrivateKey>) -> Result<(), ProvenanceError> {
     let refuse = |problem: String| Err(refused(format!("the signer's certificate {problem}")));
     if certificate.is_ca() {
         return refuse(
@@ -66,7 +71,9 @@ fn signer(certificate: &X509Certificate<'_>, key: &PrivateKey) -> Result<(), Pro
     if certificate.version() != X509Version::V3 {
         return refuse(format!("has version {}; X.509 version 3 is wanted", certificate.version().0 + 1));
     }
-    if certificate.public_key().subject_public_key.data.as_ref() != key.public() {
+    if let Some(key) = key
+        && certificate.public_key().subject_public_key.data.as_ref() != key.public()
+    {
         return refuse(format!(
             "does not belong to the key ({}); the certificate of this key, first in the file, is wanted",
             key.algorithm()

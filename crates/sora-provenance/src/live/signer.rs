@@ -140,7 +140,7 @@ impl LiveSigner {
             }
         }
         self.timing = Timing::of_movie(moov.content)?;
-        self.init = init;
+        self.init = with_brand(init)?;
         Ok(())
     }
 
@@ -171,7 +171,8 @@ impl LiveSigner {
         let duration = self.timing.span(fragment)?;
         // The event stands before an index of segments (`sidx`), which counts from its own end.
         let at = child(fragment, b"styp")?.filter(|styp| fragment.starts_with(styp.whole));
-        let (before, after) = fragment.split_at(at.map_or(0, |styp| styp.whole.len()));
+        let (styp, after) = fragment.split_at(at.map_or(0, |styp| styp.whole.len()));
+        let before = if styp.is_empty() { &SEGMENT } else { styp };
         let message = |hash: Vec<u8>| session.key.sign(info(self.next, hash, &session.manifest)?);
         // All of a message has the length that it has with another hash.
         let length = emsg::length(message(vec![0; 32])?.len());
@@ -181,6 +182,36 @@ impl LiveSigner {
         self.next += 1;
         Ok([before, &event, after].concat())
     }
+}
+
+/// Brands under which fragments that count places from their own beginning are known (ISO/IEC 14496-12 Annex E,
+/// 23000-19 §7.2, 23009-1 §6.3.4).
+const BRANDS: [[u8; 4]; 9] =
+    [*b"iso5", *b"iso6", *b"iso7", *b"iso8", *b"iso9", *b"dash", *b"cmfc", *b"cmf2", *b"cmfh"];
+
+/// `styp` of a media segment (ISO/IEC 23009-1 §6.3.4.2), for fragments that come without one: validators want to
+/// see by a fragment alone what it is.
+const SEGMENT: [u8; 24] = *b"\0\0\0\x18stypmsdh\0\0\0\0msdhiso6";
+
+/// A beginning whose `ftyp` says that fragments follow: not every muxer says so, and validators want it.
+fn with_brand(init: Vec<u8>) -> Result<Vec<u8>, ProvenanceError> {
+    let Some(ftyp) = child(&init, b"ftyp")?.filter(|ftyp| init.starts_with(ftyp.whole)) else {
+        return Err(bad("a beginning without \"ftyp\""));
+    };
+    // The major brand, its version, the brands it is compatible with.
+    let (major, others) = (ftyp.content.get(..4), ftyp.content.get(8..).unwrap_or_default());
+    let known = |brand: &[u8]| BRANDS.iter().any(|known| known == brand);
+    if major.is_some_and(known) || others.chunks(4).any(known) {
+        return Ok(init);
+    }
+    let length = ftyp.whole.len();
+    // Written anew, with a header of 8 bytes: `ftyp` is far shorter than 4 GiB.
+    let mut with = ((ftyp.content.len() + 12) as u32).to_be_bytes().to_vec();
+    with.extend_from_slice(b"ftyp");
+    with.extend_from_slice(ftyp.content);
+    with.extend_from_slice(b"iso6");
+    with.extend_from_slice(&init[length..]);
+    Ok(with)
 }
 
 /// What is signed of a fragment.

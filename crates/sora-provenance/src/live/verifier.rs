@@ -34,6 +34,8 @@ pub struct LiveReport {
     pub first: Option<u64>,
     /// Number of the last fragment that was good.
     pub last: Option<u64>,
+    /// How many were good since the last that was not.
+    pub streak: u64,
     /// What is wrong, the first 16 of it.
     pub problems: Vec<LiveProblem>,
 }
@@ -142,6 +144,7 @@ impl LiveVerifier {
     /// What was found until now; `None` before a beginning with session keys came.
     pub fn report(&self) -> Option<Report> {
         let mut manifest = self.manifest.clone()?;
+        manifest.of_beginning = Some(manifest.validity);
         if !self.found.problems.is_empty() {
             manifest.validity = Validity::Invalid;
         }
@@ -158,12 +161,13 @@ impl LiveVerifier {
         &self.found
     }
 
-    /// The stream cannot be read any further.
-    pub(crate) fn broken(&mut self, problem: &ProvenanceError) {
+    /// The stream cannot be read any further: what came in place of the next fragment is wrong.
+    pub fn broken(&mut self, problem: &ProvenanceError) {
         self.problem(SEGMENT, problem.to_string());
     }
 
     fn problem(&mut self, code: &'static str, explanation: impl Into<String>) {
+        self.found.streak = 0;
         if self.found.problems.len() < PROBLEMS {
             let (fragment, explanation) = (self.found.fragments, explanation.into());
             self.found.problems.push(LiveProblem { code, fragment, explanation });
@@ -271,6 +275,7 @@ impl LiveVerifier {
         }
         self.expected = number.checked_add(1);
         self.found.good += 1;
+        self.found.streak += 1;
         self.found.first = self.found.first.or(Some(number));
         self.found.last = Some(number);
     }

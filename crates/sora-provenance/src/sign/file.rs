@@ -1,15 +1,20 @@
 //! Signing a finished file.
 
 use std::fs::File;
-use std::io::{BufReader, Seek as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use c2pa::Builder;
+use c2pa::assertions::DataHash;
+use sha2::Digest as _;
 
 use super::{ClipSigner, FORMAT, add_nameless, builder, failed};
 use crate::claim::Nameless;
 use crate::inspect::{Inspection, inspect};
 use crate::{Claim, ProvenanceError, SigningKeys};
+
+/// What c2pa knows a manifest by that is in no file.
+const BARE: &str = "application/c2pa";
 
 /// Signs the file `input` into the file `output`. The output appears when it is whole, and replaces what was
 /// there; until then it is a temporary file beside it. The media data is hashed as one piece.
@@ -39,16 +44,50 @@ pub fn sign_file(
     Ok(())
 }
 
-/// Makes the manifest of the file `input`, which stays as it is. Returns what belongs into a `.c2pa` file.
+/// Makes the manifest of the file `input`, which stays as it is. Returns what belongs into a `.c2pa` file. Of a file
+/// that is no MP4 it binds all bytes (`c2pa.hash.data`, C2PA 2.4 §18.5): containers that cannot hold a manifest have
+/// theirs beside them.
 ///
 /// # Errors
-/// As [`sign_file`].
+/// As [`sign_file`], but that any file that is not empty will do.
 pub fn sign_sidecar(input: &Path, claim: &Claim, keys: &SigningKeys) -> Result<Vec<u8>, ProvenanceError> {
+    let mut start = [0; 8];
+    let mut file = File::open(input).map_err(reading)?;
+    let length = file.metadata().map_err(reading)?.len();
+    if length == 0 {
+        return Err(ProvenanceError::Container("it is empty".into()));
+    }
+    if file.read_exact(&mut start).is_err() || &start[4..] != b"ftyp" {
+        file.rewind().map_err(reading)?;
+        return sign_bytes(file, claim, keys);
+    }
     let (mut source, mut builder) = open(input, claim, keys)?;
     builder.set_no_embed(true);
     // c2pa writes the asset a second time even where nothing is put into it.
     let mut copy = tempfile::tempfile().map_err(writing)?;
     builder.sign(&ClipSigner::new(keys), FORMAT, &mut source, &mut copy).map_err(failed)
+}
+
+/// Makes a manifest that binds all bytes of a file of whatever format.
+fn sign_bytes(file: File, claim: &Claim, keys: &SigningKeys) -> Result<Vec<u8>, ProvenanceError> {
+    let mut hasher = sha2::Sha256::new();
+    let mut source = BufReader::with_capacity(1 << 20, file);
+    loop {
+        let piece = source.fill_buf().map_err(reading)?;
+        if piece.is_empty() {
+            break;
+        }
+        hasher.update(piece);
+        let length = piece.len();
+        source.consume(length);
+    }
+    let (mut builder, _, ingredients) = builder(claim, keys)?;
+    add_nameless(&mut builder, &ingredients)?;
+    let mut hash = DataHash::new("all bytes", "sha256");
+    hash.set_hash(hasher.finalize().to_vec());
+    let signer = ClipSigner::new(keys);
+    builder.data_hashed_placeholder(c2pa::Signer::reserve_size(&signer), BARE).map_err(failed)?;
+    builder.sign_data_hashed_embeddable(&signer, &hash, BARE).map_err(failed)
 }
 
 /// Opens a file and looks whether it can be signed; prepares its manifest.

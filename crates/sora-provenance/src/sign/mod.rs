@@ -18,6 +18,7 @@ pub(crate) use signer::ClipSigner;
 
 use c2pa::{Builder, Context, Settings};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::claim::{self, Claim, Published};
 use crate::{ProvenanceError, SigningKeys};
@@ -54,6 +55,8 @@ pub(crate) fn builder(
     let context = Context::new().with_settings(settings).map_err(failed)?;
     let mut builder = Builder::from_context(context.with_signer(ClipSigner::new(keys)));
     builder.set_format(FORMAT);
+    // A claim must name its instance (C2PA 2.4 §10.3.2.2); the builder leaves that empty in some of its ways.
+    builder.definition.instance_id = format!("xmp:iid:{}", Uuid::new_v4());
     let ingredients = claim::add_to(&mut builder, &published)?;
     Ok((builder, published, ingredients))
 }

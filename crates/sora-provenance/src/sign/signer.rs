@@ -52,7 +52,7 @@ impl DynamicAssertion for Encoded {
 
 impl Signer for ClipSigner {
     fn sign(&self, data: &[u8]) -> c2pa::Result<Vec<u8>> {
-        Ok(self.keys.key.sign(data))
+        self.keys.key.sign(data).map_err(|error| c2pa::Error::OtherError(Box::new(error)))
     }
 
     fn alg(&self) -> SigningAlg {

@@ -35,8 +35,10 @@ pub(super) fn report(reader: &Reader, location: Location, structure: Vec<String>
     let (actions, digital_source_types) = actions(manifest);
     Some(ManifestReport {
         id: reader.active_label().unwrap_or_default().to_owned(),
+        instance_id: manifest.instance_id().to_owned(),
         location,
         validity,
+        of_beginning: None,
         signer,
         time_stamp: manifest.signature_info().and_then(|info| info.time.clone()),
         failures,

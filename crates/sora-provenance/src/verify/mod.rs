@@ -18,7 +18,7 @@ use crate::ProvenanceError;
 use crate::inspect::{Inspection, inspect};
 use crate::jumbf::{self, MANIFEST_BYTES};
 use crate::live::LiveVerifier;
-use crate::report::{Credentials, Location, Report};
+use crate::report::{Container, Credentials, Location, Report};
 use crate::sign::{FORMAT, offline};
 
 /// Longest file of anchors, in bytes; C2PA's own list has 50 KiB.
@@ -87,7 +87,7 @@ impl TrustAnchors {
 /// says of the clips that went in. A manifest in the file outweighs one beside it.
 ///
 /// # Errors
-/// [`ProvenanceError::Container`] where the file is no MP4 and holds no manifest,
+/// [`ProvenanceError::Container`] where the file is no MP4, and no manifest is in it or beside it,
 /// [`ProvenanceError::Stream`] where a file cannot be read. What is wrong with a manifest is no error; the
 /// report says it.
 pub fn verify_file(
@@ -99,7 +99,7 @@ pub fn verify_file(
     if let Some(report) = live_file(&mut file, anchors)? {
         return Ok(report);
     }
-    let mut inspection = inspect(&mut file)?;
+    let mut inspection = inspect_with(&mut file, sidecar)?;
     if inspection.signed {
         inspection.problems.extend(jumbf::embedded(&mut file)?);
     }
@@ -123,6 +123,44 @@ pub fn verify_file(
         Err(error) => unreadable(error.to_string(), inspection),
     };
     Ok(Report { container, credentials })
+}
+
+/// The manifest of a clip, in the file or in `sidecar`, as crJSON (C2PA's form for validators to be compared by), in
+/// one line; `None` where there is none. Of a live stream it is that of its beginning, judged as if it were a file.
+///
+/// # Errors
+/// As [`verify_file`], and [`ProvenanceError::Container`] for a manifest that cannot be read.
+pub fn crjson(
+    path: &Path,
+    sidecar: Option<&Path>,
+    anchors: &TrustAnchors,
+) -> Result<Option<String>, ProvenanceError> {
+    let mut file = File::open(path).map_err(ProvenanceError::stream("reading the clip"))?;
+    let inspection = inspect_with(&mut file, sidecar)?;
+    file.rewind().map_err(ProvenanceError::stream("reading the clip"))?;
+    let reader = Reader::from_context(anchors.context()?);
+    let read = match (inspection.signed, sidecar) {
+        (true, _) => reader.with_stream(FORMAT, &mut file),
+        (false, Some(sidecar)) => {
+            reader.with_manifest_data_and_stream(&read_sidecar(sidecar)?, FORMAT, &mut file)
+        }
+        (false, None) => return Ok(None),
+    };
+    let unreadable =
+        |error: String| ProvenanceError::Container(format!("a manifest that cannot be read: {error}"));
+    let value =
+        read.and_then(|reader| reader.to_crjson_value()).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::to_string(&value).map(Some).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Inspects a clip; with a manifest beside it, it may be of any format.
+fn inspect_with(file: &mut File, sidecar: Option<&Path>) -> Result<Inspection, ProvenanceError> {
+    match inspect(file) {
+        Err(ProvenanceError::Container(_)) if sidecar.is_some() => {
+            Ok(Inspection { container: Container::Other, signed: false, problems: Vec::new() })
+        }
+        inspected => inspected,
+    }
 }
 
 /// Verifies a stream that is signed fragment by fragment; `None` for any other file.

@@ -86,5 +86,10 @@ fn assert_changes_show(bytes: &[u8], excluded: &[Range<usize>], anchors: &TrustA
         .collect();
     let wrong: Vec<usize> = accepted.iter().copied().filter(|at| covered(*at)).collect();
     eprintln!("{} bytes, {count} covered, {} changed without being noticed", bytes.len(), accepted.len());
-    assert!(wrong.is_empty(), "changed bytes that nobody notices: {wrong:?}");
+    let around: Vec<_> = (wrong.iter())
+        .map(|at| {
+            String::from_utf8_lossy(&bytes[at.saturating_sub(24)..(at + 8).min(bytes.len())]).into_owned()
+        })
+        .collect();
+    assert!(wrong.is_empty(), "changed bytes that nobody notices: {wrong:?}, at the 25th byte of {around:?}");
 }

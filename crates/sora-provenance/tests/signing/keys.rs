@@ -74,3 +74,66 @@ fn anchors_that_are_none_are_refused_by_name() {
     let missing = TrustAnchors::from_pem_files(std::slice::from_ref(&path)).unwrap_err().to_string();
     assert!(missing.contains("cannot be read"), "{missing}");
 }
+
+/// A command that signs with a key in a file, as one would that asks a hardware module.
+fn openssl(algorithm: KeyAlgorithm, key: &std::path::Path) -> String {
+    let key = key.display();
+    match algorithm {
+        KeyAlgorithm::Es256 => format!("openssl dgst -sha256 -sign '{key}'"),
+        // It wants a file that it can ask for its length.
+        _ => format!(
+            "t=$(mktemp) && cat >$t && openssl pkeyutl -sign -rawin -inkey '{key}' -in $t; rc=$?; rm $t; exit $rc"
+        ),
+    }
+}
+
+#[test]
+fn a_key_that_is_elsewhere_signs_by_a_command() {
+    if std::process::Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: no openssl");
+        return;
+    }
+    for algorithm in [KeyAlgorithm::Ed25519, KeyAlgorithm::Es256] {
+        let (signer, other) = (Chain::new(algorithm), Chain::new(algorithm));
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("chain.pem"), &signer.made.chain).unwrap();
+        write_mode(&at("key.pem"), signer.made.key.as_bytes(), 0o600);
+        write_mode(&at("other.pem"), other.made.key.as_bytes(), 0o600);
+        let keys = SigningKeys::from_command(&at("chain.pem"), &openssl(algorithm, &at("key.pem"))).unwrap();
+        assert!(!keys.is_ephemeral());
+        let bytes = signed_file("progressive.mp4", &claim(), &keys);
+        assert_eq!(verdict(&verify(&bytes, &signer.anchors)), Verdict::Authentic);
+        for (command, part) in [
+            (openssl(algorithm, &at("other.pem")), "no signature of the certificate's key"),
+            ("printf nonsense".to_owned(), "8 bytes that are no signature"),
+            ("echo the token is gone >&2; exit 3".to_owned(), "the token is gone"),
+            ("/nowhere/sign".to_owned(), "failed"),
+            ("  ".to_owned(), "empty"),
+            // More than a pipe holds, of which it reads nothing.
+            ("true".to_owned(), "0 bytes that are no signature"),
+        ] {
+            let error = SigningKeys::from_command(&at("chain.pem"), &command).unwrap_err().to_string();
+            assert!(error.contains(part), "{command}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_command_that_fails_later_leaves_no_signed_clip() {
+    let signer = Chain::new(KeyAlgorithm::Ed25519);
+    if std::process::Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: no openssl");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("chain.pem"), &signer.made.chain).unwrap();
+    write_mode(&at("key.pem"), signer.made.key.as_bytes(), 0o600);
+    let keys =
+        SigningKeys::from_command(&at("chain.pem"), &openssl(KeyAlgorithm::Ed25519, &at("key.pem"))).unwrap();
+    std::fs::remove_file(at("key.pem")).unwrap();
+    let error = sign_file(&fixture("progressive.mp4"), &at("signed.mp4"), &claim(), &keys).unwrap_err();
+    assert!(error.to_string().contains("sign command"), "{error}");
+    assert!(!at("signed.mp4").exists());
+}

@@ -74,6 +74,7 @@ fn a_stream_is_signed_fragment_by_fragment() {
                 sessions: 1,
                 first: Some(1),
                 last: Some(4),
+                streak: 4,
                 ..LiveReport::default()
             };
             assert_eq!(*live(&report), expected);
@@ -139,8 +140,9 @@ fn what_is_done_to_a_stream_shows() {
         bytes[at + 8..at + 12].copy_from_slice(&1u32.to_be_bytes());
         bytes
     };
-    let twice = [&one[..place(one, b"emsg").end], one].concat();
-    let behind = [one, b"\0\0\0\x0cfree1234"].concat();
+    let twice = [&one[..place(one, b"emsg").end], &one[place(one, b"emsg").start..]].concat();
+    let start = place(one, b"styp").end;
+    let within = [&one[..start], b"\0\0\0\x0cfree1234", &one[start..]].concat();
     let (renamed, shortened) = (renamed(one), shortened(one));
     let cases: [(&str, Vec<&[u8]>, &str); 17] = [
         ("a missing first fragment", vec![init, two, three], "1 is due"),
@@ -158,7 +160,7 @@ fn what_is_done_to_a_stream_shows() {
         ("an event that ends early", vec![init, &shortened, two], "cover all of its time"),
         ("half a fragment", vec![init, one, &two[..two.len() - 5]], "middle of a box"),
         ("a header without media", vec![init, one, &two[..place(two, b"moof").end]], "without media data"),
-        ("a box that belongs to the next fragment", vec![init, &behind, two], "not those that were signed"),
+        ("a box within a fragment", vec![init, &within, two], "not those that were signed"),
         ("media that belongs to none", vec![init, one, b"\0\0\0\x0cmdat1234"], "not fragmented"),
     ];
     for (what, parts, explanation) in cases {

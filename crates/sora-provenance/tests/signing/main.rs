@@ -6,6 +6,7 @@ mod common;
 mod flips;
 mod keys;
 mod live;
+mod mutations;
 mod parents;
 mod round_trip;
 mod stored;

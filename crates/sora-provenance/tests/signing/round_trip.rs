@@ -24,6 +24,7 @@ fn assert_says_the_claim(report: &Report, location: Location) {
     assert_eq!(signer.organization.as_deref(), Some("Example Pictures"));
     assert!(signer.development);
     assert!(manifest.id.starts_with("urn:c2pa:"), "{}", manifest.id);
+    assert!(manifest.instance_id.len() > "xmp:iid:".len(), "an instance {:?}", manifest.instance_id);
     assert_eq!(manifest.claim_generator, [format!("sora-gst {}", env!("CARGO_PKG_VERSION"))]);
     assert!(manifest.ingredients.is_empty());
 }

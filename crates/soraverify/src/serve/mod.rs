@@ -39,7 +39,8 @@ use sora_store::{Access, Store};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::cli::{Depth, INTERNAL, USAGE, anchor_set, key_list, stop};
+use crate::cli::{Depth, USAGE, anchor_set, key_list, stop};
+use crate::run::INTERNAL;
 use limiter::Limiter;
 
 /// Most connections at a time; others wait.

@@ -85,8 +85,9 @@ impl Bench {
         let mut command = soraverify(&["--json", "--anchors", &root]);
         let output = command.args(arguments).arg(clip).output().expect("the program runs");
         let code = output.status.code().unwrap_or_else(|| panic!("it ends by itself: {output:?}"));
-        let line = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("JSON: {output:?}"));
-        (code, line)
+        let mut lines = crate::common::check_lines(&String::from_utf8_lossy(&output.stdout));
+        assert_eq!(lines.len(), 1, "{output:?}");
+        (code, lines.remove(0))
     }
 
     /// Id of the manifest in a clip.

@@ -318,6 +318,17 @@ impl SoraSign {
         Err(ProvenanceError::Sign(text).into())
     }
 
+    /// Whether a manifest can be had for a format: within MP4, beside whatever else.
+    fn check_format(&self, caps: &gst::CapsRef) -> Result<(), String> {
+        let name = caps.structure(0).map_or("nothing", |structure| structure.name().as_str());
+        if self.settings().mode == Mode::Sidecar || matches!(name, "video/quicktime" | "audio/x-m4a") {
+            return Ok(());
+        }
+        Err(format!(
+            "C2PA can put no manifest into {name}: mux to MP4 (mp4mux), or write the manifest beside the clip (mode=sidecar, sidecar-location)"
+        ))
+    }
+
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Segment(segment) => {
@@ -326,6 +337,12 @@ impl SoraSign {
                     self.state().seek = segment.start().map(u64::from);
                 }
                 return true;
+            }
+            gst::EventView::Caps(caps) => {
+                if let Err(text) = self.check_format(caps.caps()) {
+                    self.fail(&Stop::Settings(text));
+                    return false;
+                }
             }
             gst::EventView::Eos(_) => self.finish(),
             gst::EventView::FlushStop(_) => {
@@ -424,7 +441,8 @@ impl ElementImpl for SoraSign {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst::Caps::builder("video/quicktime").build();
+            // What is no MP4 is refused by name, or has its manifest beside it.
+            let caps = gst::Caps::new_any();
             // The parameters of valid templates.
             [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
                 .map(|(name, direction)| {

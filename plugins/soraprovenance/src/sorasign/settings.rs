@@ -22,6 +22,7 @@ pub(super) struct Settings {
     pub(super) mode: Mode,
     certificates: Option<OsString>,
     key: Option<OsString>,
+    sign_command: Option<OsString>,
     record: Option<OsString>,
     watermark_id: Option<OsString>,
     title: Option<OsString>,
@@ -38,6 +39,7 @@ impl Default for Settings {
             mode: Mode::default(),
             certificates: None,
             key: None,
+            sign_command: None,
             record: None,
             watermark_id: None,
             title: None,
@@ -53,13 +55,25 @@ impl Default for Settings {
 impl Settings {
     /// The keys that the properties or the environment name, else ephemeral ones.
     pub(super) fn keys(&self) -> Result<SigningKeys, String> {
-        let keys = match (&self.certificates, &self.key) {
-            (Some(certificates), Some(key)) => {
+        let keys = match (&self.certificates, &self.key, &self.sign_command) {
+            (_, Some(_), Some(_)) => return Err("key and sign-command are set; set one of them".into()),
+            (Some(certificates), Some(key), None) => {
                 SigningKeys::from_files(Path::new(certificates), Path::new(key)).map(Some)
             }
-            (None, None) => SigningKeys::from_environment(),
-            (Some(_), None) => return Err("certificates is set and key is not; set both or none".into()),
-            (None, Some(_)) => return Err("key is set and certificates is not; set both or none".into()),
+            (Some(certificates), None, Some(command)) => {
+                let command = command.to_str().ok_or("sign-command is not UTF-8 text")?;
+                SigningKeys::from_command(Path::new(certificates), command).map(Some)
+            }
+            (None, None, None) => SigningKeys::from_environment(),
+            (Some(_), None, None) => {
+                return Err(
+                    "certificates is set and neither key nor sign-command is; set both or none".into()
+                );
+            }
+            (None, Some(_), _) => return Err("key is set and certificates is not; set both or none".into()),
+            (None, _, Some(_)) => {
+                return Err("sign-command is set and certificates is not; set both or none".into());
+            }
         };
         match keys.map_err(|error| error.to_string())? {
             Some(keys) => Ok(keys),
@@ -105,6 +119,7 @@ impl Settings {
             "mode" => self.mode = value.get().expect(CHECKED),
             "certificates" => self.certificates = property::text(value),
             "key" => self.key = property::text(value),
+            "sign-command" => self.sign_command = property::text(value),
             "record" => self.record = property::text(value),
             "watermark-id" => self.watermark_id = property::text(value),
             "title" => self.title = property::text(value),
@@ -123,6 +138,7 @@ impl Settings {
             "mode" => self.mode.to_value(),
             "certificates" => property::shown(self.certificates.as_deref()),
             "key" => property::shown(self.key.as_deref()),
+            "sign-command" => property::shown(self.sign_command.as_deref()),
             "record" => property::shown(self.record.as_deref()),
             "watermark-id" => property::shown(self.watermark_id.as_deref()),
             "title" => property::shown(self.title.as_deref()),
@@ -157,6 +173,11 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 "key",
                 "Key",
                 "PKCS#8 PEM file with the signer's key, readable by its owner only; unset = $SORA_SIGN_KEY; read when leaving NULL",
+            ),
+            text(
+                "sign-command",
+                "Sign command",
+                "Instead of key: a line for the shell that reads what is to be signed and writes the signature, for keys in hardware (PKCS#11) and key services; run when leaving NULL and for each manifest",
             ),
             text(
                 "record",

@@ -1,5 +1,7 @@
 //! Any file that GStreamer decodes, as luma frames.
 
+pub(crate) mod bytes;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
