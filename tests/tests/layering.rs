@@ -12,14 +12,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sora-record", &[]),
     ("sora-watermark", &[]),
     ("sora-provenance", &["sora-record"]),
+    ("sora-store", &["sora-provenance"]),
     ("sora-engine-api", &[]),
     ("sora-diffusion", &["sora-model"]),
     ("sora-engine", &["sora-engine-api", "sora-diffusion"]),
     ("sora-train", &["sora-diffusion", "sora-world", "sora-model"]),
     ("sora-gst", &[]),
-    ("soraverify", &["sora-watermark", "sora-provenance", "sora-record", "sora-gst"]),
+    ("soraverify", &["sora-watermark", "sora-provenance", "sora-store", "sora-record", "sora-gst"]),
     ("gst-plugin-sora", &["sora-engine-api", "sora-model", "sora-gst", "sora-record"]),
-    ("gst-plugin-soraprovenance", &["sora-watermark", "sora-provenance", "sora-record", "sora-gst"]),
+    (
+        "gst-plugin-soraprovenance",
+        &["sora-watermark", "sora-provenance", "sora-store", "sora-record", "sora-gst"],
+    ),
 ];
 
 /// Crates that may be linked to libtorch.

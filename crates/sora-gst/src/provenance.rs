@@ -4,13 +4,14 @@
 //! [answers](answer) CONTEXT queries with it; one that needs to know [looks for it](find) in the usual
 //! order: its neighbours by query, then the application and the bins by a NEED_CONTEXT message.
 //!
-//! The context's structure has these fields, each a string and each optional:
+//! The context's structure has these fields, each optional, and each a string but where something else is said:
 //!
 //! | field | what it is |
 //! |---|---|
 //! | `watermark-id` | id that the stream's watermark carries, 24 hexadecimal digits |
 //! | `key-id` | name of the key it is marked under, never the key |
 //! | `record` | the generation record, JSON |
+//! | `fingerprint` | GBytes: what the marked frames look like, as far as they came; not in what is published |
 //! | `origin` | path of the element that published it; not set in a context of an application's own |
 //!
 //! A bin keeps what any element inside publishes and hands it to every element that asks, also to one
@@ -24,6 +25,7 @@ pub const CONTEXT_TYPE: &str = "sora.provenance";
 const WATERMARK_ID: &str = "watermark-id";
 const KEY_ID: &str = "key-id";
 const RECORD: &str = "record";
+const FINGERPRINT: &str = "fingerprint";
 const ORIGIN: &str = "origin";
 
 /// What is known of a stream. The default is: nothing.
@@ -36,6 +38,8 @@ pub struct Provenance {
     pub key_id: Option<String>,
     /// The generation record, JSON.
     pub record: Option<String>,
+    /// Fingerprint of the marked frames that came so far, `sora_watermark::Fingerprint` as bytes.
+    pub fingerprint: Option<gst::glib::Bytes>,
     /// Path of the element that published it; `None` for what an application set.
     pub origin: Option<String>,
 }
@@ -53,6 +57,7 @@ impl Provenance {
             watermark_id: field(WATERMARK_ID),
             key_id: field(KEY_ID),
             record: field(RECORD),
+            fingerprint: structure.get(FINGERPRINT).ok(),
             origin: field(ORIGIN),
         })
     }
@@ -76,6 +81,9 @@ impl Provenance {
                 structure.set(name, value);
             }
         }
+        if let Some(fingerprint) = &self.fingerprint {
+            structure.set(FINGERPRINT, fingerprint);
+        }
     }
 
     /// Field by field: what this says, else what `other` says.
@@ -85,13 +93,14 @@ impl Provenance {
             watermark_id: self.watermark_id.or(other.watermark_id),
             key_id: self.key_id.or(other.key_id),
             record: self.record.or(other.record),
+            fingerprint: self.fingerprint.or(other.fingerprint),
             origin: self.origin.or(other.origin),
         }
     }
 
     /// Nothing is known.
     pub fn is_empty(&self) -> bool {
-        let Self { watermark_id, key_id, record, origin: _ } = self;
+        let Self { watermark_id, key_id, record, fingerprint: _, origin: _ } = self;
         watermark_id.is_none() && key_id.is_none() && record.is_none()
     }
 }
@@ -165,6 +174,7 @@ mod tests {
             watermark_id: text("00112233445566778899aa"),
             key_id: text("public"),
             record: text(r#"{"seed": 7, "prompt": "a \"red\" ball"}"#),
+            fingerprint: Some(gst::glib::Bytes::from_static(b"\0any bytes\xff")),
             origin: text("/GstPipeline:pipeline0/GstSoraGen:soragen0"),
         }
     }

@@ -42,6 +42,9 @@ pub enum ProvenanceError {
     /// A manifest could not be made.
     #[error("signing failed: {0}")]
     Sign(String),
+    /// A manifest that is kept apart from its clip cannot be read.
+    #[error("it is no manifest that can be read: {0}")]
+    Manifest(String),
     /// Trust anchors cannot be used.
     #[error("trust anchors: {0}")]
     Anchors(String),

@@ -83,7 +83,7 @@ fn active(store: &[u8]) -> Option<&[u8]> {
     let header = boxes::header(store).ok()??;
     let end = header.size.map_or(Some(store.len()), |size| usize::try_from(size).ok())?;
     let content = store.get(header.header as usize..end)?;
-    let last = children(content).ok()?.into_iter().filter(|inner| &inner.kind == b"jumb").next_back()?;
+    let last = children(content).ok()?.into_iter().rfind(|inner| &inner.kind == b"jumb")?;
     Some(last.content)
 }
 

@@ -8,6 +8,7 @@
 //! - [`sign_set`] and [`verify_set`]: a beginning and fragments in files of their own;
 //! - [`verify_file`] checks a clip's manifest and fills a [`Report`]; [`inspect`] is the part of it that a C2PA
 //!   library does not do: where manifests stand, and that every sample lies in media data that a hash covers;
+//! - [`verify_stored`] checks a manifest that is kept apart from its clip;
 //! - [`judge`] makes one verdict of manifest, watermark and stored manifest.
 //!
 //! The only crate that knows the library `c2pa`. It fetches nothing from a network. Containers: MP4 (ISO base
@@ -43,4 +44,4 @@ pub use report::{
 pub use sets::{sign_set, verify_set};
 pub use sign::{ManifestSeal, expected_manifest_bytes, sign_file, sign_sidecar};
 pub use verdict::{Judgement, Resolution, Verdict, WATERMARK_ALG, WatermarkEvidence, judge};
-pub use verify::{TrustAnchors, crjson, verify_file};
+pub use verify::{TrustAnchors, crjson, embedded_manifest, verify_file, verify_stored};

@@ -303,7 +303,7 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
     /// # Errors
     /// [`ProvenanceError::Container`] where what came in is not whole, [`ProvenanceError::Reserve`] where
     /// the manifest is larger than its space, and what the seal and the output give. The output then has no
-    /// manifest; only when it fails while the manifest is filled in, it may have part of one.
+    /// manifest, and is whole where only the manifest could not be made; only when it fails while the manifest is filled in, it may have part of one.
     pub fn finish(mut self) -> Result<Patched<W, S>, ProvenanceError> {
         let state = std::mem::replace(&mut self.state, State::Head);
         let State::Media(mut media) = state else { return Err(bad("it ends before the media data")) };
@@ -329,8 +329,10 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
         media.tail = tail;
         let front = self.front(&head, &media, None)?;
         let mut file = SparseFile { front: &front, hole: media.length, tail: &media.tail, at: 0 };
-        let manifest = fit(self.seal.seal(&mut file)?, self.space as usize)?;
-        let front = self.front(&head, &media, Some(&manifest))?;
+        let sealed = self.seal.seal(&mut file).and_then(|manifest| fit(manifest, self.space as usize));
+        let sealed = sealed.and_then(|manifest| self.front(&head, &media, Some(&manifest)));
+        // Without a manifest the file is whole all the same.
+        let front = sealed.as_ref().unwrap_or(&front);
         // The manifest is written last: before that, nothing looks signed.
         let parts = [
             (media.to + media.length, media.tail.as_slice()),
@@ -342,6 +344,7 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
             self.out.write_all(bytes).map_err(output)?;
         }
         self.out.flush().map_err(output)?;
+        sealed?;
         let length = media.to + media.length + media.tail.len() as u64;
         Ok(Patched { output: self.out, seal: self.seal, manifest_at: head.ftyp as u64, length })
     }

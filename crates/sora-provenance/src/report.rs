@@ -54,6 +54,8 @@ pub enum Location {
     Embedded,
     /// In a file beside it.
     Sidecar,
+    /// In a store, found by the id that the clip's watermark carries.
+    Store,
 }
 
 /// What a signature is worth.

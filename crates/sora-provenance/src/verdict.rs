@@ -107,11 +107,12 @@ pub enum WatermarkEvidence {
 pub enum Resolution {
     /// There is none, or nobody looked.
     None,
-    /// There is one, whose signature is that of a trusted signer, and the clip resembles the recorded one as
-    /// far as that can be told.
+    /// There is one, whose signature is that of a trusted signer, and the clip looks like the recorded one.
     Trusted,
-    /// There is one, and its signer is not known.
+    /// There is one, the clip looks like the recorded one, and its signer is not known.
     Untrusted,
+    /// There is one, and it cannot be said whether the clip looks like the recorded one.
+    Unclear,
     /// There is one, and the clip does not resemble the recorded one: the watermark was carried over.
     NotThisClip,
 }
@@ -137,7 +138,9 @@ pub fn judge(report: &Report, watermark: &WatermarkEvidence, resolution: Resolut
             reasons.push(format!("There is a manifest that cannot be read: {}.", problems.join("; ")));
             Verdict::Tampered
         }
-        Credentials::Present(manifest) => of_manifest(report.container, manifest, watermark, &mut reasons),
+        Credentials::Present(manifest) => {
+            of_manifest(report.container, manifest, watermark, resolution, &mut reasons)
+        }
         Credentials::Absent => {
             reasons.push("There is no manifest.".into());
             of_watermark(watermark, resolution, &mut reasons)
@@ -150,6 +153,7 @@ fn of_manifest(
     container: Container,
     manifest: &ManifestReport,
     watermark: &WatermarkEvidence,
+    resolution: Resolution,
     reasons: &mut Vec<String>,
 ) -> Verdict {
     for ingredient in &manifest.ingredients {
@@ -206,6 +210,14 @@ fn of_manifest(
         WatermarkEvidence::Inconclusive(why) => reasons.push(format!("About a watermark: {why}.")),
         _ => {}
     }
+    // Somebody took a manifest out and put another one in its place. Who is trusted need not ask.
+    if manifest.validity == Validity::Untrusted && resolution == Resolution::Trusted {
+        reasons.push(
+            "The watermark leads to another manifest, stored by a trusted signer for a clip that looks like this one."
+                .into(),
+        );
+        return Verdict::Conflict;
+    }
     let signer = manifest.signer.as_ref();
     let name = signer.and_then(|signer| signer.organization.as_deref()).unwrap_or("an unnamed signer");
     reasons.push(format!("The clip is unchanged since {name:?} signed it."));
@@ -233,6 +245,13 @@ fn of_watermark(watermark: &WatermarkEvidence, resolution: Resolution, reasons: 
         }
         (WatermarkEvidence::Found(_), Resolution::Untrusted) => {
             reasons.push("The watermark leads to a stored manifest whose signer is not trusted.".into());
+            Verdict::WatermarkOnly
+        }
+        (WatermarkEvidence::Found(_), Resolution::Unclear) => {
+            reasons.push(
+                "The watermark leads to a stored manifest, and whether it is of this clip cannot be said: there is nothing, or too little, to compare."
+                    .into(),
+            );
             Verdict::WatermarkOnly
         }
         (WatermarkEvidence::Found(_), Resolution::None) => {
@@ -318,6 +337,15 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_in_the_place_of_a_stored_one_is_a_conflict() {
+        let found = WatermarkEvidence::Found(vec![0xab, 0x01]);
+        let verdict = |validity, resolution| judge(&report(validity, &["ab01"]), &found, resolution).verdict;
+        assert_eq!(verdict(Validity::Untrusted, Resolution::Trusted), Verdict::Conflict);
+        assert_eq!(verdict(Validity::Untrusted, Resolution::NotThisClip), Verdict::ValidUntrusted);
+        assert_eq!(verdict(Validity::TrustedOwn, Resolution::Trusted), Verdict::Authentic);
+    }
+
+    #[test]
     fn a_watermark_alone_makes_one_too() {
         use Verdict::*;
         use WatermarkEvidence as W;
@@ -326,6 +354,7 @@ mod tests {
             (W::Found(vec![1]), Resolution::Untrusted, WatermarkOnly),
             (W::Found(vec![1]), Resolution::None, WatermarkOnly),
             (W::Found(vec![1]), Resolution::NotThisClip, Conflict),
+            (W::Found(vec![1]), Resolution::Unclear, WatermarkOnly),
             (W::Absent, Resolution::None, NoEvidence),
             (W::NotLookedFor, Resolution::None, NoEvidence),
             (W::Inconclusive("too short".into()), Resolution::None, Inconclusive),
@@ -372,6 +401,7 @@ mod tests {
                         Resolution::None,
                         Resolution::Trusted,
                         Resolution::Untrusted,
+                        Resolution::Unclear,
                         Resolution::NotThisClip,
                     ] {
                         let words = judge(&report, &watermark, resolution).reasons.join(" ").to_lowercase();

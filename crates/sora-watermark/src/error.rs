@@ -126,6 +126,14 @@ pub enum WatermarkError {
         /// What is allowed.
         bound: &'static str,
     },
+    /// Bytes that are no fingerprint.
+    #[error("{found} bytes are no fingerprint of a clip: {reason}")]
+    Fingerprint {
+        /// Bytes given.
+        found: usize,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
     /// Time went backwards.
     #[error("frame time {found_ns} ns is before that of the frame before, {previous_ns} ns")]
     TimeBackwards {

@@ -8,6 +8,8 @@
 //! latency, so it cannot know. Marking twice leaves both payloads readable, and the detector reports a conflict;
 //! whoever has the whole clip asks a [`Detector`] first.
 //!
+//! A mark can be copied onto another clip; a [`Fingerprint`] of the marked one, kept under its id, shows that.
+//!
 //! The crate is pure computation: no files, no clock, no media library.
 #![forbid(unsafe_code)]
 
@@ -18,6 +20,7 @@ mod detect;
 mod embed;
 mod error;
 mod examine;
+mod fingerprint;
 mod fourier;
 mod front_end;
 mod key;
@@ -37,6 +40,7 @@ mod window;
 pub use detect::{Detector, MAX_KEYS, Options, Search};
 pub use embed::Embedder;
 pub use error::WatermarkError;
+pub use fingerprint::{Agreement, Fingerprint, Fingerprinter, Likeness};
 pub use key::{Key, KeyId};
 pub use payload::Payload;
 pub use plane::{

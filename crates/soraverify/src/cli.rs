@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sora_provenance::TrustAnchors;
+use sora_store::{Access, Store};
 use sora_watermark::{Key, Payload, Search};
 
 use crate::batch::inputs::expand;
@@ -16,6 +17,7 @@ use crate::keygen::Keygen;
 use crate::live::{self, Watch};
 use crate::require::Requirement;
 use crate::run::{self, Format, INTERNAL, Job};
+use crate::serve::Serve;
 use crate::sign_set::SignSet;
 use crate::{keys, reader};
 
@@ -46,7 +48,7 @@ carries the id: by chance no more often than the number that is given. It does n
 changed, and it does not say who wrote it: marks under the public key can be written and copied by everybody.";
 
 /// Code of arguments that make no sense.
-const USAGE: u8 = 64;
+pub(crate) const USAGE: u8 = 64;
 /// Code of what cannot be read.
 const NO_INPUT: u8 = 66;
 
@@ -76,6 +78,9 @@ pub struct Arguments {
     /// [default: $SORA_TRUST_ANCHORS].
     #[arg(long, value_name = "PEM", conflicts_with = "watermark_only")]
     pub anchors: Vec<PathBuf>,
+    /// A manifest store, as sorasign store=FILE fills it: where a clip has no manifest, its mark leads to one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watermark_only", "manifest_only", "crjson", "live"])]
+    pub store: Option<PathBuf>,
     /// A file with the 32 bytes of a key to look for, or "public"; may be given several times
     /// [default: $SORA_WATERMARK_KEY, else public].
     #[arg(long, value_name = "FILE")]
@@ -133,6 +138,8 @@ pub struct Arguments {
 pub enum Command {
     /// Make a key and a certificate chain to sign with.
     Keygen(Keygen),
+    /// Answer over HTTP: a page that checks clips, and C2PA's soft binding resolution API.
+    Serve(Serve),
     /// Sign a finished set of a beginning and fragments.
     SignSet(SignSet),
 }
@@ -150,18 +157,7 @@ pub enum Depth {
 
 impl Arguments {
     fn check(&self) -> Result<Check, String> {
-        let variable = std::env::var_os("SORA_WATERMARK_KEY").filter(|list| !list.is_empty());
-        let named: Vec<PathBuf> = match (self.key.is_empty(), &variable) {
-            (true, Some(list)) => std::env::split_paths(list).collect(),
-            _ => self.key.clone(),
-        };
-        let keys: Result<Vec<Key>, String> = named.iter().map(|path| keys::read(path)).collect();
-        let keys = Some(keys?).filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec![Key::public()]);
-        let search = match self.search {
-            Depth::Untouched => Search::Untouched,
-            Depth::Scaled => Search::Scaled,
-            Depth::Full => Search::Full,
-        };
+        let (keys, search) = (key_list(&self.key)?, self.search.into());
         Ok(Check { keys, expect: self.expect_id, still: self.still, search })
     }
 
@@ -175,6 +171,7 @@ impl Arguments {
         Ok(Job {
             check: self.check()?,
             anchors: self.anchors()?,
+            store: None,
             watermark_only: self.watermark_only,
             manifest_only: self.manifest_only,
             format,
@@ -185,12 +182,38 @@ impl Arguments {
     }
 
     fn anchors(&self) -> Result<TrustAnchors, String> {
-        let variable = std::env::var_os("SORA_TRUST_ANCHORS").filter(|list| !list.is_empty());
-        let named: Vec<PathBuf> = match (self.anchors.is_empty(), &variable) {
-            (true, Some(list)) => std::env::split_paths(list).collect(),
-            _ => self.anchors.clone(),
-        };
-        TrustAnchors::from_pem_files(&named).map_err(|error| error.to_string())
+        anchor_set(&self.anchors)
+    }
+}
+
+impl From<Depth> for Search {
+    fn from(depth: Depth) -> Self {
+        match depth {
+            Depth::Untouched => Self::Untouched,
+            Depth::Scaled => Self::Scaled,
+            Depth::Full => Self::Full,
+        }
+    }
+}
+
+/// The keys that are named, else those of the environment, else the public one.
+pub(crate) fn key_list(named: &[PathBuf]) -> Result<Vec<Key>, String> {
+    let keys: Result<Vec<Key>, String> =
+        or_variable(named, "SORA_WATERMARK_KEY").iter().map(|path| keys::read(path)).collect();
+    Ok(Some(keys?).filter(|keys| !keys.is_empty()).unwrap_or_else(|| vec![Key::public()]))
+}
+
+/// The anchors that are named, else those of the environment, else none.
+pub(crate) fn anchor_set(named: &[PathBuf]) -> Result<TrustAnchors, String> {
+    let named = or_variable(named, "SORA_TRUST_ANCHORS");
+    TrustAnchors::from_pem_files(&named).map_err(|error| error.to_string())
+}
+
+fn or_variable(named: &[PathBuf], variable: &str) -> Vec<PathBuf> {
+    let list = std::env::var_os(variable).filter(|list| !list.is_empty());
+    match (named.is_empty(), &list) {
+        (true, Some(list)) => std::env::split_paths(list).collect(),
+        _ => named.to_vec(),
     }
 }
 
@@ -214,13 +237,18 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 pub fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.command {
         Some(Command::Keygen(keygen)) => return keygen.run(),
+        Some(Command::Serve(serve)) => return serve.run(),
         Some(Command::SignSet(set)) => return set.run(),
         None => {}
     }
     let usage = if arguments.watermark_only { 2 } else { USAGE };
-    let job = match arguments.job() {
+    let mut job = match arguments.job() {
         Ok(job) => job,
         Err(text) => return stop(usage, &text),
+    };
+    job.store = match arguments.store.as_ref().map(|path| Store::open(path, Access::Read)).transpose() {
+        Ok(store) => store,
+        Err(error) => return stop(usage, &error.to_string()),
     };
     if !arguments.manifest_only
         && !arguments.crjson
@@ -268,7 +296,7 @@ fn watch(arguments: &Arguments, job: Job) -> ExitCode {
     }
 }
 
-fn stop(code: u8, text: &str) -> ExitCode {
+pub(crate) fn stop(code: u8, text: &str) -> ExitCode {
     eprintln!("error: {text}");
     ExitCode::from(code)
 }

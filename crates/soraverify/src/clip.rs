@@ -12,6 +12,7 @@ use sora_watermark::Payload;
 
 use crate::check::{Check, Checked, watermark};
 use crate::reader::ReadError;
+use crate::recover::Recovery;
 
 /// Why nothing can be said of a file at all.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,8 @@ pub struct Judged {
     pub manifest: Report,
     /// Its marks; `None` where nobody looked for any.
     pub marks: Option<Result<Checked, ReadError>>,
+    /// What a store knows of its marks; `None` where nobody [asked](crate::recover::recover) one, or had no need to.
+    pub recovery: Option<Recovery>,
     /// What follows.
     pub judgement: Judgement,
 }
@@ -83,7 +86,7 @@ pub fn judge_clip(
         }
         _ => {}
     }
-    Ok(combine(manifest, marks))
+    Ok(judged(manifest, marks))
 }
 
 /// Looks for the manifest of a fragmented MP4 in files of their own, its beginning `init` and its `fragments` in the
@@ -117,19 +120,28 @@ pub fn judge_set(
             Some(look(whole.path(), check, &manifest, progress))
         }
     };
-    Ok(combine(manifest, marks))
+    Ok(judged(manifest, marks))
 }
 
-/// The verdict of both.
-fn combine(manifest: Report, marks: Option<Result<Checked, ReadError>>) -> Judged {
-    let evidence = evidence(marks.as_ref(), &manifest);
-    let mut judgement = judge(&manifest, &evidence, Resolution::None);
-    if let Some(Ok(checked)) = &marks
+/// The verdict of both, without a store.
+fn judged(manifest: Report, marks: Option<Result<Checked, ReadError>>) -> Judged {
+    let judgement = judgement(&manifest, marks.as_ref(), Resolution::None);
+    Judged { manifest, marks, recovery: None, judgement }
+}
+
+/// The verdict of manifest, marks, and what a store knows of these.
+pub(crate) fn judgement(
+    manifest: &Report,
+    marks: Option<&Result<Checked, ReadError>>,
+    resolution: Resolution,
+) -> Judgement {
+    let mut judgement = judge(manifest, &evidence(marks, manifest), resolution);
+    if let Some(Ok(checked)) = marks
         && checked.verdict.conflict()
     {
         judgement.reasons.push("It carries two ids under one key: it was marked again, or mixed.".into());
     }
-    Judged { manifest, marks, judgement }
+    judgement
 }
 
 /// The manifest of the clip at `path`, in it or beside it, as crJSON in one line.
@@ -196,14 +208,14 @@ fn evidence(marks: Option<&Result<Checked, ReadError>>, manifest: &Report) -> Wa
         false => found.iter().find(fits),
     };
     match (chosen.or(found.first()), &checked.error) {
-        (Some(value), _) => WatermarkEvidence::Found(bytes(value)),
+        (Some(value), _) => WatermarkEvidence::Found(digits(value)),
         (None, Some(error)) => WatermarkEvidence::Inconclusive(error.to_string()),
         (None, None) => WatermarkEvidence::Absent,
     }
 }
 
 /// The bytes of hexadecimal digits.
-fn bytes(digits: &str) -> Vec<u8> {
+pub(crate) fn digits(digits: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         digits.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
@@ -211,10 +223,8 @@ fn bytes(digits: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn digits_become_bytes() {
-        assert_eq!(bytes("10ffab"), [0x10, 0xff, 0xab]);
+        assert_eq!(super::digits("10ffab"), [0x10, 0xff, 0xab]);
     }
 }

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clip::{ClipError, Judged};
+use crate::recover::Recovery;
 use crate::report::{VERSION, Watermark};
 use crate::require::Requirement;
 
@@ -57,6 +58,8 @@ pub struct Findings<'r> {
     pub manifest: Option<&'r sora_provenance::Report>,
     /// What the frames say; `null` where nobody looked, or they cannot be read.
     pub watermark: Option<Watermark>,
+    /// What a store knows of the marks; `null` where none was asked.
+    pub recovery: Option<&'r Recovery>,
     /// What went wrong, also after some of it was read.
     pub error: Option<String>,
 }
@@ -84,6 +87,7 @@ impl<'r> Findings<'r> {
                     reasons: &[],
                     manifest: None,
                     watermark: None,
+                    recovery: None,
                     error: Some(error.to_string()),
                 };
             }
@@ -106,6 +110,7 @@ impl<'r> Findings<'r> {
             reasons: &judged.judgement.reasons,
             manifest: Some(&judged.manifest),
             watermark,
+            recovery: judged.recovery.as_ref(),
             error,
         }
     }
@@ -127,8 +132,13 @@ impl<'r> Findings<'r> {
         for reason in self.reasons {
             writeln!(text, "  {reason}")?;
         }
-        if let Some(manifest) = self.manifest.and_then(|report| report.manifest()) {
+        let stored = self.recovery.and_then(|recovery| recovery.manifest.as_ref());
+        for manifest in self.manifest.and_then(|report| report.manifest()).into_iter().chain(stored) {
             write_manifest(text, manifest)?;
+        }
+        if let Some(likeness) = self.recovery.and_then(|recovery| recovery.likeness) {
+            let percent = likeness.max(0.0) * 100.0;
+            writeln!(text, "  likeness  {percent:.0} % to the clip of the stored manifest")?;
         }
         for mark in self.watermark.iter().flat_map(|watermark| &watermark.marks) {
             writeln!(text, "  mark      {} under the key {}", mark.id, mark.key_id)?;
@@ -140,6 +150,7 @@ impl<'r> Findings<'r> {
 fn write_manifest(text: &mut String, manifest: &ManifestReport) -> std::fmt::Result {
     let place = match manifest.location {
         Location::Sidecar => "beside the file",
+        Location::Store => "in the store",
         _ => "in the file",
     };
     writeln!(text, "  manifest  {}, {place}", shown(&manifest.id))?;

@@ -4,6 +4,8 @@
 //! - [`reader`]: a file, an address or standard input → luma frames. The only part on GStreamer.
 //! - [`check`]: frames → what a detector says of them.
 //! - [`clip`]: a file → its manifest, its marks, and the verdict of both.
+//! - [`recover`]: a mark → the manifest that a store has for it.
+//! - [`serve`]: the same over HTTP: a page for people, and C2PA's soft binding resolution API.
 //! - [`report`] and [`findings`]: that as text and as JSON, of marks alone and of all.
 //! - [`live`]: a stream that is signed fragment by fragment → a rolling verdict.
 //! - [`batch`]: many files at once, and a report that a later run can go on with.
@@ -20,11 +22,14 @@ pub mod keygen;
 mod keys;
 pub mod live;
 pub mod reader;
+pub mod recover;
 pub mod report;
 pub mod require;
 pub mod run;
+pub mod serve;
 pub mod sign_set;
 
 pub use check::{Check, Checked, watermark};
 pub use clip::{ClipError, Judged, judge_clip};
 pub use reader::{ReadError, Reader};
+pub use recover::{Recovery, recover};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sora_provenance::TrustAnchors;
+use sora_store::Store;
 
 use crate::batch::inputs::Input;
 use crate::batch::ledger::Ledger;
@@ -16,6 +17,7 @@ use crate::batch::pool::in_order;
 use crate::check::{Check, watermark};
 use crate::clip::{ClipError, Judged, judge_clip, judge_set, manifest_as_crjson};
 use crate::findings::{Findings, Properties};
+use crate::recover::recover;
 use crate::report::Report;
 use crate::require::Requirement;
 
@@ -31,6 +33,8 @@ pub struct Job {
     pub check: Check,
     /// The signers.
     pub anchors: TrustAnchors,
+    /// Where manifests are looked for that clips have lost.
+    pub store: Option<Store>,
     /// Only marks are looked for.
     pub watermark_only: bool,
     /// Only the manifest is looked at.
@@ -238,7 +242,10 @@ fn findings_of(input: &Input, job: &Job, progress: impl FnMut(Duration, Option<D
         if job.format == Format::CrJson {
             crjson = manifest_as_crjson(path, &job.anchors)? + "\n";
         }
-        Ok(judged)
+        match &job.store {
+            Some(store) => recover(path, judged, store, &job.anchors),
+            None => Ok(judged),
+        }
     });
     let properties = Properties::of(&input.path);
     let findings = Findings::new(&input.name, &result, &properties, job.require);

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Folder, code, soraverify, text};
+use common::{Folder, check_lines, code, soraverify, text};
 use serde_json::Value;
 
 const SOURCE: &str =
@@ -15,32 +15,6 @@ const ENCODER: &str = "x264enc key-int-max=5 bframes=0 bitrate=500";
 /// The lines of JSON of a run; each must be what the schema says, and have no field that it does not know.
 fn lines(output: &std::process::Output) -> Vec<Value> {
     check_lines(&text(&output.stdout))
-}
-
-fn check_lines(printed: &str) -> Vec<Value> {
-    let mut schema: Value =
-        serde_json::from_str(include_str!("../../../docs/soraverify.schema.json")).expect("it is JSON");
-    make_strict(&mut schema);
-    let schema = jsonschema::validator_for(&schema).expect("it is a schema");
-    let lines: Vec<Value> =
-        printed.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-    for line in &lines {
-        let problems: Vec<String> = schema.iter_errors(line).map(|error| error.to_string()).collect();
-        assert!(problems.is_empty(), "{line:#}: {problems:?}");
-    }
-    lines
-}
-
-/// Lets a schema know no other fields than those it names.
-fn make_strict(schema: &mut Value) {
-    if let Value::Object(object) = schema {
-        if object.get("type").is_some_and(|kind| kind == "object") && object.contains_key("properties") {
-            object.insert("unevaluatedProperties".into(), false.into());
-        }
-        object.values_mut().for_each(make_strict);
-    } else if let Value::Array(array) = schema {
-        array.iter_mut().for_each(make_strict);
-    }
 }
 
 fn names(lines: &[Value]) -> Vec<String> {

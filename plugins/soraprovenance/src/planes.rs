@@ -46,6 +46,24 @@ pub(crate) fn embed(
     }
 }
 
+/// Shows a plane to `see` as luma; `scratch` is where RGB becomes that.
+pub(crate) fn with_luma<T>(
+    layout: &FrameLayout,
+    data: &[u8],
+    stride: usize,
+    scratch: &mut Vec<u8>,
+    see: impl FnOnce(&LumaPlane<'_>) -> Result<T, WatermarkError>,
+) -> Result<T, WatermarkError> {
+    let (width, height) = (layout.width(), layout.height());
+    match luma_format(layout.samples()) {
+        Some(format) => see(&LumaPlane::new(data, format, width, height, stride, range(layout))?),
+        None => {
+            luma_of_rgb(data, pixels(layout.samples())?, width, height, stride, scratch)?;
+            see(&LumaPlane::new(scratch, SampleFormat::U8, width, height, width, LumaRange::Full)?)
+        }
+    }
+}
+
 /// A plane that is kept: its rows, without padding.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -68,17 +86,7 @@ impl Kept {
         scratch: &mut Vec<u8>,
         see: impl FnOnce(&LumaPlane<'_>) -> Result<T, WatermarkError>,
     ) -> Result<T, WatermarkError> {
-        let (width, height) = (self.layout.width(), self.layout.height());
-        let row = self.layout.row_bytes();
-        match luma_format(self.layout.samples()) {
-            Some(format) => {
-                see(&LumaPlane::new(&self.data, format, width, height, row, range(&self.layout))?)
-            }
-            None => {
-                luma_of_rgb(&self.data, pixels(self.layout.samples())?, width, height, row, scratch)?;
-                see(&LumaPlane::new(scratch, SampleFormat::U8, width, height, width, LumaRange::Full)?)
-            }
-        }
+        with_luma(&self.layout, &self.data, self.layout.row_bytes(), scratch, see)
     }
 
     /// The memory, for another plane.

@@ -2,6 +2,7 @@
 
 mod live;
 mod sidecar;
+mod store;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use gst::prelude::*;
 use sora_provenance::{
-    Credentials, KeyAlgorithm, ManifestReport, TrustAnchors, Validity, WATERMARK_ALG, development_chain,
-    verify_file,
+    Credentials, DevelopmentChain, KeyAlgorithm, ManifestReport, TrustAnchors, Validity, WATERMARK_ALG,
+    development_chain, verify_file,
 };
 use sora_record::Prompt;
 use sora_tests::{Model, play, run};
@@ -105,17 +106,23 @@ fn a_sink_that_cannot_seek_gets_a_signed_clip() {
     assert_eq!(manifest(&path, &TrustAnchors::none()).validity, Validity::Untrusted);
 }
 
-#[test]
-fn a_key_of_ones_own_is_trusted_by_those_who_have_its_root() {
-    let folder = folder();
-    let chain = development_chain(KeyAlgorithm::Ed25519, "A studio").expect("a chain");
-    let file = |name: &str| folder.path().join(name);
+/// Writes a chain as root.pem, chain.pem and key.pem.
+fn write_keys(folder: &Path, chain: &DevelopmentChain) {
+    let file = |name: &str| folder.join(name);
     fs::write(file("root.pem"), &chain.root).expect("it is written");
     fs::write(file("chain.pem"), &chain.chain).expect("it is written");
     let mut owner_only = fs::OpenOptions::new();
     owner_only.write(true).create_new(true).mode(0o600);
     let mut key = owner_only.open(file("key.pem")).expect("a file");
     std::io::Write::write_all(&mut key, chain.key.as_bytes()).expect("it is written");
+}
+
+#[test]
+fn a_key_of_ones_own_is_trusted_by_those_who_have_its_root() {
+    let folder = folder();
+    let chain = development_chain(KeyAlgorithm::Ed25519, "A studio").expect("a chain");
+    let file = |name: &str| folder.path().join(name);
+    write_keys(folder.path(), &chain);
     let line = format!(
         "{SOURCE} ! {ENCODER} ! mp4mux ! sorasign certificates={} key={} ! filesink location={}",
         file("chain.pem").display(),

@@ -8,7 +8,7 @@ use sora_record::GenerationRecord;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::ingredients;
+use super::{ingredients, stored};
 use crate::claim::{GENERATION_LABEL, hex};
 use crate::keys::{DEVELOPMENT, EPHEMERAL, subject_of};
 use crate::report::{Binding, Failure, Location, ManifestReport, Signer, Validity};
@@ -24,6 +24,8 @@ pub(super) fn report(reader: &Reader, location: Location, structure: Vec<String>
         .is_some_and(|name| name == EPHEMERAL);
     let validity = match reader.validation_state() {
         _ if !structure.is_empty() => Validity::Invalid,
+        // The hash of the clip is of no use without the clip.
+        _ if location == Location::Store => stored::validity(reader, ephemeral),
         ValidationState::Invalid => Validity::Invalid,
         ValidationState::Valid => Validity::Untrusted,
         // The root of such a signer is forgotten: who has one that fits vouches for nobody.

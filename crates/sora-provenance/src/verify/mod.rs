@@ -2,6 +2,9 @@
 
 mod ingredients;
 mod manifest;
+mod stored;
+
+pub use stored::{embedded_manifest, verify_stored};
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};

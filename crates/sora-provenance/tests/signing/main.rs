@@ -10,4 +10,5 @@ mod mutations;
 mod parents;
 mod round_trip;
 mod sets;
+mod stored;
 mod tampering;

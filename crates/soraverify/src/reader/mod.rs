@@ -17,6 +17,17 @@ const FORMATS: &str =
 /// How long a wait for a frame lasts before the bus is looked at again.
 const STEP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
+/// Files that are nothing but addresses of others. Whoever has a file looked at has not asked for what is elsewhere, and
+/// a stranger's file is not to say what is fetched.
+const ADDRESSES: &[&str] = &[
+    "application/x-hls",
+    "application/dash+xml",
+    "application/vnd.ms-sstr+xml",
+    "application/sdp",
+    "application/xges",
+    "text/uri-list",
+];
+
 /// Kinds of streams that are not looked at.
 const OTHER_STREAMS: &[&str] = &["audio/", "text/", "subpicture/", "closedcaption/"];
 
@@ -82,6 +93,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// How long it is shown, where the input says it.
+    pub fn shown(&self) -> Option<Duration> {
+        self.buffer.duration().map(Duration::from)
+    }
+
     /// Shows the frame's luma to `see`.
     ///
     /// # Errors
@@ -118,6 +134,7 @@ impl Reader {
     /// When there is no such file or nothing in it.
     pub fn open(input: &str) -> Result<Self, ReadError> {
         let uri = uri_of(input)?;
+        let remote = uri == input;
         let make = |factory: &str| {
             gst::ElementFactory::make(factory)
                 .build()
@@ -128,6 +145,14 @@ impl Reader {
         // Not with expose-all-streams=false, with which decodebin of 1.22 looks at no decoder behind a parser.
         source.set_property("caps", gst::Caps::new_empty_simple("video/x-raw"));
         source.set_property("uri", &uri);
+        if !remote {
+            // Such a stream stays what it is, and is no video.
+            source.connect("autoplug-continue", false, |values| {
+                let caps = values.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
+                let name = caps.as_ref().and_then(|caps| caps.structure(0)).map(|caps| caps.name().as_str());
+                Some((!name.is_some_and(|name| ADDRESSES.contains(&name))).to_value())
+            });
+        }
         let formats = format!("video/x-raw, format={FORMATS}").parse::<gst::Caps>();
         // Written above.
         filter.set_property("caps", formats.expect("valid caps"));

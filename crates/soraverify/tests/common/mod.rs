@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Once;
 
 use gst::prelude::*;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A folder to make files in.
@@ -65,4 +66,31 @@ pub fn code(output: &Output) -> i32 {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lines of what was printed; each must be what the schema says, and have no field that it does not know.
+pub fn check_lines(printed: &str) -> Vec<Value> {
+    let mut schema: Value =
+        serde_json::from_str(include_str!("../../../../docs/soraverify.schema.json")).expect("it is JSON");
+    make_strict(&mut schema);
+    let schema = jsonschema::validator_for(&schema).expect("it is a schema");
+    let lines: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    for line in &lines {
+        let problems: Vec<String> = schema.iter_errors(line).map(|error| error.to_string()).collect();
+        assert!(problems.is_empty(), "{line:#}: {problems:?}");
+    }
+    lines
+}
+
+/// Lets a schema know no other fields than those it names.
+fn make_strict(schema: &mut Value) {
+    if let Value::Object(object) = schema {
+        if object.get("type").is_some_and(|kind| kind == "object") && object.contains_key("properties") {
+            object.insert("unevaluatedProperties".into(), false.into());
+        }
+        object.values_mut().for_each(make_strict);
+    } else if let Value::Array(array) = schema {
+        array.iter_mut().for_each(make_strict);
+    }
 }

@@ -1,6 +1,6 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::prelude::*;
@@ -10,8 +10,10 @@ use sora_provenance::{
     Claim, LiveSigner, ManifestSeal, PatchWriter, Patched, ProvenanceError, SigningKeys, TrustAnchors,
     Validity, verify_file,
 };
+use sora_store::Store;
 
 use super::Mode;
+use super::keeper::{Keeper, KeepingSeal};
 use super::live::Live;
 use super::output::Downstream;
 use super::settings::{self, Settings};
@@ -22,6 +24,9 @@ use super::work::{self, Work};
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("sorasign", gst::DebugColorFlags::empty(), Some("C2PA signing"))
 });
+
+/// How often a store is told what a live stream looks like.
+const TELLING: Duration = Duration::from_secs(10);
 
 pub struct SoraSign {
     sink: gst::Pad,
@@ -34,7 +39,14 @@ pub struct SoraSign {
 #[derive(Default)]
 struct State {
     keys: Option<Arc<SigningKeys>>,
+    store: Option<Arc<Store>>,
     work: Work,
+    /// Keeps the manifest of the clip that is in work.
+    keeper: Option<Keeper>,
+    /// The watermark's id that its manifest names.
+    watermark_id: Option<String>,
+    /// When the store was last told what a live stream looks like.
+    told: Option<Instant>,
     /// Where the muxer goes on, in bytes.
     seek: Option<u64>,
 }
@@ -108,11 +120,51 @@ impl SoraSign {
         Ok((claim, keys))
     }
 
+    /// A keeper of what is signed with this claim, where there is a store.
+    fn keeper(&self, claim: &Claim) -> Result<Option<Keeper>, Stop> {
+        let Some(store) = self.state().store.clone() else { return Ok(None) };
+        let Some(id) = &claim.watermark_id else {
+            let text = "store is set, and the clip has no watermark by which a manifest is found again; put sorawatermark before the encoder, or say in watermark-id which one it has";
+            return Err(Stop::Settings(text.into()));
+        };
+        let keeper = Keeper::new(store);
+        let mut state = self.state();
+        (state.keeper, state.watermark_id, state.told) = (Some(keeper.clone()), Some(id.clone()), None);
+        drop(state);
+        self.look(&keeper);
+        Ok(Some(keeper))
+    }
+
+    /// Asks what the clip looks like so far. Queries: no lock is held.
+    fn look(&self, keeper: &Keeper) {
+        let known = provenance::find(self.obj().upcast_ref());
+        let ours = self.state().watermark_id.clone();
+        // What another mark's frames look like is of no use.
+        let same =
+            known.watermark_id.zip(ours).is_some_and(|(known, ours)| known.eq_ignore_ascii_case(&ours));
+        keeper.looks(known.fingerprint.filter(|_| same));
+    }
+
+    /// Tells the store from time to time what a stream looks like that goes on.
+    fn tell_store(&self, work: &Work) -> Result<(), ProvenanceError> {
+        let due = {
+            let state = self.state();
+            let due = state.told.is_none_or(|told| told.elapsed() >= TELLING);
+            state.keeper.clone().filter(|_| due && matches!(work, Work::Live(_)))
+        };
+        let Some(keeper) = due else { return Ok(()) };
+        self.look(&keeper);
+        keeper.refresh()?;
+        self.state().told = Some(Instant::now());
+        Ok(())
+    }
+
     /// Begins a clip in a mode that is not `Auto`.
     fn begin(&self, mode: Mode) -> Result<Work, Stop> {
         let settings = self.settings();
         // Settings that make no sense are refused before the first byte goes out, in every mode.
         let (claim, keys) = self.claim()?;
+        let keeper = self.keeper(&claim)?;
         let out = Downstream::new(self.src.clone());
         Ok(match mode {
             Mode::Auto | Mode::Patch => {
@@ -123,12 +175,12 @@ impl SoraSign {
                 }
                 let seal = ManifestSeal::new(claim, keys)?;
                 let space = seal.manifest_bytes(settings.max_megabytes.into());
-                Work::Patch(Box::new(PatchWriter::new(out, seal, space)?))
+                Work::Patch(Box::new(PatchWriter::new(out, KeepingSeal::new(seal, keeper), space)?))
             }
             Mode::Spool => Work::Spool(Spool::new()?),
             Mode::Live => {
                 let period = Duration::from_secs(settings.session_period);
-                Work::Live(Box::new(Live::new(LiveSigner::new(claim, keys, period)?, out)))
+                Work::Live(Box::new(Live::new(LiveSigner::new(claim, keys, period)?, out, keeper)))
             }
             Mode::Sidecar => {
                 Work::Sidecar(Box::new(Sidecar::new(out, settings.sidecar().map_err(Stop::Settings)?)?))
@@ -168,7 +220,10 @@ impl SoraSign {
         let mut head = match work {
             Work::Idle => Vec::new(),
             Work::Undecided(head) => std::mem::take(head),
-            _ => return Ok(work.write(buffer, &bytes)?),
+            _ => {
+                work.write(buffer, &bytes)?;
+                return Ok(self.tell_store(work)?);
+            }
         };
         head.extend_from_slice(&bytes);
         match work::decide(self.settings().mode, self.downstream_seeks(), &head) {
@@ -184,7 +239,12 @@ impl SoraSign {
     /// The muxer is done.
     fn finish(&self) {
         let (work, _) = self.take_work();
+        let keeper = self.state().keeper.take();
+        if let Some(keeper) = &keeper {
+            self.look(keeper);
+        }
         let mut downstream = Downstream::new(self.src.clone());
+        let live = matches!(work, Work::Live(_));
         let result = match work {
             Work::Idle => return,
             Work::Over(how) => {
@@ -199,13 +259,25 @@ impl SoraSign {
                 writer.finish().map_err(Stop::from).and_then(|patched| self.verify_written(patched))
             }
             Work::Spool(spool) => {
-                self.claim().and_then(|(claim, keys)| Ok(spool.finish(&claim, &keys, &mut downstream)?))
+                let keeper = keeper.as_ref();
+                self.claim()
+                    .and_then(|(claim, keys)| Ok(spool.finish(&claim, &keys, keeper, &mut downstream)?))
             }
             Work::Sidecar(sidecar) => {
-                self.claim().and_then(|(claim, keys)| Ok(sidecar.finish(&claim, &keys)?))
+                let keeper = keeper.as_ref();
+                self.claim().and_then(|(claim, keys)| Ok(sidecar.finish(&claim, &keys, keeper)?))
             }
-            Work::Live(live) => live.finish().map_err(Stop::from),
+            Work::Live(live) => {
+                let told = keeper.as_ref().map_or(Ok(()), Keeper::refresh);
+                live.finish().and(told).map_err(Stop::from)
+            }
         };
+        // What was sent of a live stream is signed, whatever became of the rest.
+        if let (Err(_), Some(keeper), false) = (&result, &keeper, live)
+            && let Err(error) = keeper.withdraw()
+        {
+            gst::warning!(CAT, imp = self, "the manifest stays in the store: {error}");
+        }
         let how = match (&result, downstream.flow_error()) {
             (Ok(()), _) => Ok(()),
             (Err(_), Some(said)) => Err(said),
@@ -216,7 +288,7 @@ impl SoraSign {
     }
 
     /// Reads what was written again, where it is in a file, and takes the manifest out where it does not fit.
-    fn verify_written(&self, mut patched: Patched<Downstream, ManifestSeal>) -> Result<(), Stop> {
+    fn verify_written(&self, mut patched: Patched<Downstream, KeepingSeal>) -> Result<(), Stop> {
         if !self.settings().verify {
             return Ok(());
         }
@@ -401,7 +473,12 @@ impl ElementImpl for SoraSign {
                     ["set certificates and key, or SORA_SIGN_CHAIN and SORA_SIGN_KEY"]
                 );
             }
-            self.state().keys = Some(Arc::new(keys));
+            let store = self.settings().store().map_err(|text| {
+                let _ = self.fail(&Stop::Settings(text));
+                gst::StateChangeError
+            })?;
+            let mut state = self.state();
+            (state.keys, state.store) = (Some(Arc::new(keys)), store.map(Arc::new));
         }
         let result = self.parent_change_state(transition);
         match transition {
@@ -419,7 +496,10 @@ impl ElementImpl for SoraSign {
                     );
                 }
             }
-            gst::StateChange::ReadyToNull => self.state().keys = None,
+            gst::StateChange::ReadyToNull => {
+                let mut state = self.state();
+                (state.keys, state.store, state.keeper) = (None, None, None);
+            }
             _ => {}
         }
         result

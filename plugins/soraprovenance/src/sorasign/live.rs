@@ -1,13 +1,17 @@
 //! A stream that is signed fragment by fragment.
 
+use std::io::Cursor;
+
 use sora_provenance::{LivePart, LiveSigner, ProvenanceError};
 
+use super::keeper::Keeper;
 use super::output::Downstream;
 
 /// A fragmented stream in the making.
 pub(super) struct Live {
     signer: LiveSigner,
     out: Downstream,
+    keeper: Option<Keeper>,
     /// How many bytes came.
     at: u64,
     /// The muxer went back to fill something in. What is signed and sent stays as it is.
@@ -18,8 +22,8 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(signer: LiveSigner, out: Downstream) -> Self {
-        Self { signer, out, at: 0, went_back: false, pts: None, dts: None }
+    pub(super) fn new(signer: LiveSigner, out: Downstream, keeper: Option<Keeper>) -> Self {
+        Self { signer, out, keeper, at: 0, went_back: false, pts: None, dts: None }
     }
 
     pub(super) fn flow_error(&self) -> Option<gst::FlowError> {
@@ -42,6 +46,9 @@ impl Live {
                 LivePart::Init(bytes) => (bytes, true),
                 LivePart::Fragment(bytes) => (bytes, false),
             };
+            if let (true, Some(keeper)) = (header, &self.keeper) {
+                keeper.keep_of(&mut Cursor::new(&bytes))?;
+            }
             let mut buffer = gst::Buffer::from_mut_slice(bytes);
             {
                 let buffer = buffer.make_mut();

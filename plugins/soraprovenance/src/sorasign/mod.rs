@@ -28,12 +28,20 @@
 //! neither, an ephemeral development certificate signs, with a warning: that proves integrity, not origin.
 //! Keys and certificates are checked when the element leaves NULL.
 //!
+//! **The store.** With `store=FILE` the manifest is kept in a manifest store (SQLite) too, under the watermark's id and with
+//! the fingerprint that `sorawatermark` took of the marked frames, before it is written into the clip: where a platform takes
+//! it out of the clip, `soraverify --store FILE` finds it again. Where it cannot be kept, the clip stays unsigned.
+//! The fingerprint is tiny grey pictures, 16 cells on the short side, two per second: whoever reads the store sees roughly what
+//! the clip shows. Without a `sorawatermark` in the same pipeline there is none, and a manifest without one is not
+//! taken for that of a clip that is found later.
+//!
 //! **Failures.** Until the clip is whole there is no manifest in it: a run that is interrupted, or whose signing
 //! fails, leaves a file that does not look signed, and an error says so. What was written into a file is read again
 //! before EOS goes on (`verify`); if it is not valid, the manifest is taken out again. A live stream that is
 //! interrupted is signed as far as it came.
 
 mod imp;
+mod keeper;
 mod live;
 mod output;
 mod settings;

@@ -9,6 +9,7 @@ use gst::prelude::*;
 use sora_gst::{Provenance, property};
 use sora_provenance::{Claim, SESSION_SECONDS, SigningKeys};
 use sora_record::GenerationRecord;
+use sora_store::{Access, Store};
 
 use super::Mode;
 
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     watermark_id: Option<OsString>,
     title: Option<OsString>,
     sidecar: Option<OsString>,
+    store: Option<OsString>,
     pub(super) max_megabytes: u32,
     pub(super) session_period: u64,
     pub(super) verify: bool,
@@ -42,6 +44,7 @@ impl Default for Settings {
             watermark_id: None,
             title: None,
             sidecar: None,
+            store: None,
             max_megabytes: MEGABYTES,
             session_period: SESSION_SECONDS.1,
             verify: true,
@@ -76,6 +79,12 @@ impl Settings {
             Some(keys) => Ok(keys),
             None => SigningKeys::ephemeral().map_err(|error| error.to_string()),
         }
+    }
+
+    /// The store that manifests are kept in, opened.
+    pub(super) fn store(&self) -> Result<Option<Store>, String> {
+        let open = |path: &OsString| Store::open(Path::new(path), Access::Write);
+        self.store.as_ref().map(open).transpose().map_err(|error| error.to_string())
     }
 
     /// The file that a manifest goes into with `mode=sidecar`.
@@ -115,6 +124,7 @@ impl Settings {
             "watermark-id" => self.watermark_id = property::text(value),
             "title" => self.title = property::text(value),
             "sidecar-location" => self.sidecar = property::text(value),
+            "store" => self.store = property::text(value),
             "max-megabytes" => self.max_megabytes = value.get().expect(CHECKED),
             "session-key-period" => self.session_period = value.get().expect(CHECKED),
             "verify" => self.verify = value.get().expect(CHECKED),
@@ -133,6 +143,7 @@ impl Settings {
             "watermark-id" => property::shown(self.watermark_id.as_deref()),
             "title" => property::shown(self.title.as_deref()),
             "sidecar-location" => property::shown(self.sidecar.as_deref()),
+            "store" => property::shown(self.store.as_deref()),
             "max-megabytes" => self.max_megabytes.to_value(),
             "session-key-period" => self.session_period.to_value(),
             "verify" => self.verify.to_value(),
@@ -183,6 +194,11 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 "sidecar-location",
                 "Sidecar location",
                 "mode=sidecar: file that the manifest is written into at EOS, best CLIP.mp4.c2pa; replaced where it exists",
+            ),
+            text(
+                "store",
+                "Store",
+                "File of a manifest store, in which the manifest is kept under the watermark's id before the clip is whole; made where it is not there; opened when leaving NULL",
             ),
             glib::ParamSpecUInt64::builder("session-key-period")
                 .nick("Period of a session key")

@@ -8,6 +8,7 @@ use sora_provenance::{
     Claim, ProvenanceError, SigningKeys, TrustAnchors, Validity, sign_sidecar, verify_file,
 };
 
+use super::keeper::Keeper;
 use super::output::Downstream;
 
 /// The clip goes on as it comes; a copy in a temporary file is what the manifest is made of.
@@ -39,7 +40,12 @@ impl Sidecar {
     }
 
     /// Makes the manifest and puts it where it belongs when it is whole and fits the clip.
-    pub(super) fn finish(mut self, claim: &Claim, keys: &SigningKeys) -> Result<(), ProvenanceError> {
+    pub(super) fn finish(
+        mut self,
+        claim: &Claim,
+        keys: &SigningKeys,
+        keeper: Option<&Keeper>,
+    ) -> Result<(), ProvenanceError> {
         self.copy.flush().map_err(stream("collecting the clip"))?;
         let manifest = sign_sidecar(self.copy.path(), claim, keys)?;
         let folder = self.manifest.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -57,6 +63,9 @@ impl Sidecar {
                 "what was signed does not verify: {:?}",
                 report.credentials
             )));
+        }
+        if let Some(keeper) = keeper {
+            keeper.keep(&manifest)?;
         }
         readable(file.as_file()).map_err(writing())?;
         file.as_file().sync_all().map_err(writing())?;

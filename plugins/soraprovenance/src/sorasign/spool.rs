@@ -7,6 +7,7 @@ use sora_provenance::{
     Claim, Credentials, ProvenanceError, SigningKeys, TrustAnchors, Validity, sign_file, verify_file,
 };
 
+use super::keeper::Keeper;
 use super::output::Downstream;
 
 /// Length of the buffers that are sent, in bytes.
@@ -36,11 +37,12 @@ impl Spool {
         self.file.seek(SeekFrom::Start(to)).map(drop).map_err(stream("collecting the clip"))
     }
 
-    /// Signs what was collected, looks whether it verifies, and sends it.
+    /// Signs what was collected, looks whether it verifies, has the manifest kept, and sends the clip.
     pub(super) fn finish(
         mut self,
         claim: &Claim,
         keys: &SigningKeys,
+        keeper: Option<&Keeper>,
         to: &mut Downstream,
     ) -> Result<(), ProvenanceError> {
         self.file.flush().map_err(stream("collecting the clip"))?;
@@ -57,6 +59,10 @@ impl Spool {
             )));
         }
         let mut file = File::open(&output).map_err(stream("reading the signed clip"))?;
+        if let Some(keeper) = keeper {
+            keeper.keep_of(&mut file)?;
+            file.seek(SeekFrom::Start(0)).map_err(stream("reading the signed clip"))?;
+        }
         let mut piece = vec![0; PIECE];
         loop {
             let length = file.read(&mut piece).map_err(stream("reading the signed clip"))?;

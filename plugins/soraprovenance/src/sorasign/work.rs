@@ -1,8 +1,9 @@
 //! A clip in the making: which way it is signed, and what becomes of it.
 
-use sora_provenance::{ManifestSeal, PatchWriter, ProvenanceError, is_fragmented};
+use sora_provenance::{PatchWriter, ProvenanceError, is_fragmented};
 
 use super::Mode;
+use super::keeper::KeepingSeal;
 use super::live::Live;
 use super::output::Downstream;
 use super::sidecar::Sidecar;
@@ -15,7 +16,7 @@ pub(super) enum Work {
     Idle,
     /// The first bytes, as long as they do not say what kind of file it is.
     Undecided(Vec<u8>),
-    Patch(Box<PatchWriter<Downstream, ManifestSeal>>),
+    Patch(Box<PatchWriter<Downstream, KeepingSeal>>),
     Spool(Spool),
     Live(Box<Live>),
     Sidecar(Box<Sidecar>),

@@ -9,7 +9,9 @@ use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 use sora_gst::{FrameLayout, Provenance, provenance};
-use sora_watermark::{Detector, Embedder, Key, KeyId, Mark, Options, Payload, Search, check_size};
+use sora_watermark::{
+    Detector, Embedder, Fingerprinter, Key, KeyId, Mark, Options, Payload, Search, WatermarkError, check_size,
+};
 
 use super::settings::{self, Settings};
 use super::time::ClipTime;
@@ -43,8 +45,11 @@ struct State {
     /// For the size that the layout has. Taken while a frame is marked.
     embedder: Option<Embedder>,
     time: ClipTime,
-    /// Of the frame that is being handled.
+    /// Of the frame that is being handled: when it is shown in the clip, and how long.
     frame_time: Duration,
+    frame_shown: Option<Duration>,
+    /// What the marked frames look like. Taken while a frame is marked.
+    fingerprinter: Option<Box<Fingerprinter>>,
     check: Check,
     /// Tags of the stream as they came.
     tags: Option<gst::TagList>,
@@ -156,6 +161,9 @@ impl SoraWatermark {
         {
             provenance.watermark_id = Some(payload.to_string());
             provenance.key_id = Some(key.id().to_string());
+            provenance.fingerprint = (state.fingerprinter.as_ref())
+                .and_then(|fingerprinter| fingerprinter.fingerprint())
+                .map(|fingerprint| glib::Bytes::from_owned(fingerprint.to_bytes()));
             provenance.origin = Some(self.obj().path_string().into());
         }
         provenance
@@ -202,6 +210,7 @@ impl SoraWatermark {
         let frame = rate
             .and_then(|rate| gst::ClockTime::SECOND.mul_div_floor(rate.denom() as u64, rate.numer() as u64));
         let duration = buffer.duration().or(frame).map(Duration::from);
+        state.frame_shown = duration;
         state.frame_time = state.time.of_frame(running, duration);
         state.frame_time
     }
@@ -307,14 +316,15 @@ impl SoraWatermark {
     }
 
     fn mark(&self, buffer: &mut gst::BufferRef) -> Result<(), gst::ErrorMessage> {
-        let (layout, key, payload, time) = {
-            let state = self.state();
+        let (layout, key, payload, (time, shown), mut fingerprinter) = {
+            let mut state = self.state();
+            let fingerprinter = state.fingerprinter.take().unwrap_or_default();
             let (Some(layout), Some(key), Some(Identity::Mark(payload))) =
                 (&state.layout, &state.key, state.identity)
             else {
                 return Err(gst::error_msg!(gst::CoreError::Failed, ["nothing is settled"]));
             };
-            (layout.clone(), key.clone(), payload, state.frame_time)
+            (layout.clone(), key.clone(), payload, (state.frame_time, state.frame_shown), fingerprinter)
         };
         let settings =
             |text: String| gst::error_msg!(gst::LibraryError::Settings, ("{text}"), ["at {time:?}"]);
@@ -325,10 +335,12 @@ impl SoraWatermark {
             layout.map_writable(buffer).map_err(|error| frame(error.to_string())).and_then(|mut plane| {
                 let stride = plane.stride;
                 planes::embed(&mut embedder, &layout, plane.data_mut(), stride, time)
+                    .and_then(|()| look(&mut fingerprinter, &layout, plane.data(), stride, (time, shown)))
                     .map_err(|error| frame(error.to_string()))
             });
         let mut state = self.state();
         state.embedder = Some(embedder);
+        state.fingerprinter = Some(fingerprinter);
         state.stats.marked += u64::from(marked.is_ok());
         marked
     }
@@ -340,6 +352,23 @@ impl SoraWatermark {
         }
         check_size(info.width() as usize, info.height() as usize).err().map(|error| error.to_string())
     }
+}
+
+/// Has a sample taken of a marked frame, where one is due.
+fn look(
+    fingerprinter: &mut Fingerprinter,
+    layout: &FrameLayout,
+    data: &[u8],
+    stride: usize,
+    (time, shown): (Duration, Option<Duration>),
+) -> Result<(), WatermarkError> {
+    if !fingerprinter.wants(time, shown) {
+        return Ok(());
+    }
+    planes::with_luma(layout, data, stride, &mut Vec::new(), |luma| {
+        fingerprinter.push(luma, time, shown);
+        Ok(())
+    })
 }
 
 #[glib::object_subclass]
@@ -447,7 +476,10 @@ impl BaseTransformImpl for SoraWatermark {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::FlushStop(_) => self.state().time = ClipTime::default(),
+            gst::EventView::FlushStop(_) => {
+                let mut state = self.state();
+                (state.time, state.fingerprinter) = (ClipTime::default(), None);
+            }
             gst::EventView::Tag(tag) if tag.tag().scope() == gst::TagScope::Stream => {
                 let tags = tag.tag_owned();
                 self.state().tags = Some(tags.clone());

@@ -14,6 +14,9 @@
 //! The property then reads as the id in use; it is also published as a GstContext and in the
 //! stream's tags (`extended-comment` `sora-watermark-id=`). A new size keeps the id and the time.
 //!
+//! **A fingerprint** of the marked frames, two tiny pictures per second, goes to whoever asks for the stream's
+//! provenance: `sorasign` keeps it with the manifest, so that a mark that somebody copied onto another clip shows.
+//!
 //! **The key** is that of `key`, of `$SORA_WATERMARK_KEY`, or the public key, whose marks everybody can
 //! find and everybody can forge.
 //!

@@ -1,0 +1,113 @@
+//! A folder with keys and a store, in which clips are made.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Once;
+
+use gst::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const ID: &str = "10112233445566778899aabb";
+
+/// Two clips that look different, three seconds each.
+pub(crate) const OURS: &str = "videotestsrc num-buffers=75 pattern=smpte horizontal-speed=2 ! video/x-raw,width=480,height=270,framerate=25/1";
+pub(crate) const THEIRS: &str =
+    "videotestsrc num-buffers=75 pattern=pinwheel ! video/x-raw,width=480,height=270,framerate=25/1";
+const ENCODER: &str = "videoconvert ! x264enc bitrate=1500 speed-preset=veryfast threads=1 ! mp4mux";
+
+pub(crate) struct Bench(TempDir);
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            gst::init().expect("GStreamer starts");
+            gstsoraprovenance::plugin_register_static().expect("the plugin registers");
+        });
+        let bench = Self(tempfile::tempdir().expect("a temporary folder"));
+        for keys in ["own", "others"] {
+            let output = soraverify(&["keygen", "--out", &bench.text(keys)]).output().expect("it runs");
+            assert!(output.status.success(), "{output:?}");
+        }
+        bench
+    }
+
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.at(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// Runs a pipeline that ends in a file.
+    pub(crate) fn make(&self, name: &str, pipeline: &str) -> PathBuf {
+        let file = self.at(name);
+        let pipeline = gst::parse::launch(&format!("{pipeline} ! filesink name=end")).expect("it is valid");
+        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("several elements");
+        pipeline.by_name("end").expect("a sink").set_property("location", file.to_str());
+        pipeline.set_state(gst::State::Playing).expect("it starts");
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(120), &ends).expect("it ends");
+        assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+        pipeline.set_state(gst::State::Null).expect("NULL is always possible");
+        file
+    }
+
+    /// Frames with our mark, as a clip of its own.
+    pub(crate) fn encode(&self, name: &str, frames: &str) -> PathBuf {
+        self.make(name, &format!("{frames} ! {ENCODER}"))
+    }
+
+    /// The same, signed; `sign` are properties.
+    pub(crate) fn signed(&self, name: &str, frames: &str, keys: &str, sign: &str) -> PathBuf {
+        let keys = self.text(keys);
+        let sign = format!("sorasign certificates={keys}/chain.pem key={keys}/key.pem {sign}");
+        self.make(name, &format!("{frames} ! {ENCODER} ! {sign}"))
+    }
+
+    /// Our clip: marked, signed, and its manifest in the store.
+    pub(crate) fn ours(&self) -> PathBuf {
+        let frames = format!("{OURS} ! sorawatermark id={ID}");
+        self.signed("ours.mp4", &frames, "own", &format!("store={}", self.text("store")))
+    }
+
+    /// What a platform makes of a clip: another size, another encoding, no manifest.
+    pub(crate) fn again(&self, name: &str, clip: &Path, change: &str) -> PathBuf {
+        self.encode(name, &format!("filesrc location={} ! decodebin ! {change}", clip.display()))
+    }
+
+    /// Checks a clip with our anchors, and what else is said; gives the code and the line of JSON.
+    pub(crate) fn check(&self, clip: &Path, arguments: &[&str]) -> (i32, Value) {
+        let root = self.text("own/root.pem");
+        let mut command = soraverify(&["--json", "--anchors", &root]);
+        let output = command.args(arguments).arg(clip).output().expect("the program runs");
+        let code = output.status.code().unwrap_or_else(|| panic!("it ends by itself: {output:?}"));
+        let mut lines = crate::common::check_lines(&String::from_utf8_lossy(&output.stdout));
+        assert_eq!(lines.len(), 1, "{output:?}");
+        (code, lines.remove(0))
+    }
+
+    /// Id of the manifest in a clip.
+    pub(crate) fn manifest_id(&self, clip: &Path) -> String {
+        let (_, found) = self.check(clip, &["--manifest-only"]);
+        found["manifest"]["credentials"]["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+pub(crate) const HALF: &str = "videoscale ! video/x-raw,width=240,height=136";
+
+pub(crate) fn soraverify(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_soraverify"));
+    for variable in ["SORA_WATERMARK_KEY", "SORA_TRUST_ANCHORS", "GST_DEBUG"] {
+        command.env_remove(variable);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    soraverify(arguments).output().expect("the program runs")
+}
