@@ -14,13 +14,13 @@ use sora_engine_api::{Generation, PromptEnhance};
 use sora_gst::{Provenance, provenance};
 
 use super::job::{End, Frame, Next};
-use super::model::ModelInfo;
 use super::negotiate::Output;
 use super::settings::{self, Plan, Settings};
 use super::stats::Stats;
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
 use super::{caps, negotiate, record, tags};
+use crate::model::ModelInfo;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("soragen", gst::DebugColorFlags::empty(), Some("Text-to-video source"))
@@ -308,7 +308,7 @@ impl ElementImpl for SoraGen {
             gst::StateChange::NullToReady => {
                 self.failed.store(false, Ordering::SeqCst);
                 self.set_start(Start::No);
-                let model = ModelInfo::open(&self.settings()).map_err(|error| {
+                let model = ModelInfo::open(&self.settings().choice).map_err(|error| {
                     self.post_error_message(error);
                     gst::StateChangeError
                 })?;

@@ -27,8 +27,6 @@ mod caps;
 mod convert;
 mod imp;
 mod job;
-mod messages;
-mod model;
 mod negotiate;
 mod record;
 mod settings;
@@ -108,6 +106,17 @@ pub enum PromptPolicy {
     /// The text.
     #[enum_value(name = "The text, readable by everybody", nick = "text")]
     Text,
+}
+
+impl PromptPolicy {
+    /// The policy as a record has it.
+    pub(crate) fn of_record(self) -> sora_record::PromptPolicy {
+        match self {
+            Self::SaltedHash => sora_record::PromptPolicy::SaltedHash,
+            Self::Omit => sora_record::PromptPolicy::Omit,
+            Self::Text => sora_record::PromptPolicy::Text,
+        }
+    }
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

@@ -1,17 +1,14 @@
 //! The properties: what users may ask for, and what of it makes sense.
 
-use std::ffi::{CStr, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use gst::glib;
-use gst::glib::translate::ToGlibPtr;
 use gst::prelude::*;
 use sora_engine_api as api;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
-use super::{Dtype, PromptEnhance, PromptPolicy, Scheduler};
+use super::{PromptEnhance, PromptPolicy, Scheduler};
+use crate::choice::{self, ModelChoice, Text};
 
 /// Values of the writable properties, as given.
 #[derive(Clone, Debug)]
@@ -20,60 +17,29 @@ pub(super) struct Settings {
     prompt_enhance: PromptEnhance,
     prompt_policy: PromptPolicy,
     negative_prompt: Text,
-    pub(super) model_path: Option<PathBuf>,
-    pub(super) transformer_file: Option<PathBuf>,
     seed: i64,
     num_inference_steps: u32,
     guidance_scale: f64,
     num_frames: u32,
     scheduler: Scheduler,
-    device: String,
-    dtype: Dtype,
     pub(super) is_live: bool,
-}
-
-/// A string property, which C code may fill with any bytes.
-#[derive(Clone, Debug)]
-enum Text {
-    Utf8(String),
-    NotUtf8(Vec<u8>),
-}
-
-impl Text {
-    fn checked(&self, property: &str) -> Result<&str, String> {
-        match self {
-            Self::Utf8(text) => Ok(text),
-            Self::NotUtf8(bytes) => {
-                Err(format!("{property} is not UTF-8 text: \"{}\"", String::from_utf8_lossy(bytes)))
-            }
-        }
-    }
-
-    fn shown(&self) -> String {
-        match self {
-            Self::Utf8(text) => text.clone(),
-            Self::NotUtf8(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        }
-    }
+    pub(super) choice: ModelChoice,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            prompt: Text::Utf8(String::new()),
+            prompt: Text::default(),
             prompt_enhance: PromptEnhance::default(),
             prompt_policy: PromptPolicy::default(),
-            negative_prompt: Text::Utf8(String::new()),
-            model_path: None,
-            transformer_file: None,
+            negative_prompt: Text::default(),
             seed: -1,
             num_inference_steps: 0,
             guidance_scale: -1.0,
             num_frames: 0,
             scheduler: Scheduler::default(),
-            device: "auto".into(),
-            dtype: Dtype::default(),
             is_live: false,
+            choice: ModelChoice::default(),
         }
     }
 }
@@ -130,42 +96,13 @@ impl Settings {
                 Scheduler::UniPc => api::Scheduler::UniPc,
                 Scheduler::FlowMatchEuler => api::Scheduler::FlowMatchEuler,
             },
-            seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
+            seed: u64::try_from(self.seed).unwrap_or_else(|_| choice::random_seed()),
             rounded,
         })
     }
 
-    /// The device, or what is wrong with its name.
-    pub(super) fn device(&self) -> Result<api::Device, String> {
-        match self.device.as_str() {
-            "auto" | "" => Ok(api::Device::Auto),
-            "cpu" => Ok(api::Device::Cpu),
-            "cuda" => Ok(api::Device::Cuda(0)),
-            other => other
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(api::Device::Cuda)
-                .ok_or_else(|| {
-                    format!("device is \"{other}\"; it is auto, cpu, cuda or cuda:N; read when leaving NULL")
-                }),
-        }
-    }
-
     pub(super) fn prompt_policy(&self) -> sora_record::PromptPolicy {
-        match self.prompt_policy {
-            PromptPolicy::SaltedHash => sora_record::PromptPolicy::SaltedHash,
-            PromptPolicy::Omit => sora_record::PromptPolicy::Omit,
-            PromptPolicy::Text => sora_record::PromptPolicy::Text,
-        }
-    }
-
-    pub(super) fn dtype(&self) -> api::Dtype {
-        match self.dtype {
-            Dtype::Auto => api::Dtype::Auto,
-            Dtype::F32 => api::Dtype::F32,
-            Dtype::Bf16 => api::Dtype::Bf16,
-            Dtype::F16 => api::Dtype::F16,
-        }
+        self.prompt_policy.of_record()
     }
 
     /// Sets the property called `name`. The value has its type: GObject has checked.
@@ -178,79 +115,43 @@ impl Settings {
             value.get().expect("GObject checks the type")
         }
         match name {
-            "prompt" => self.prompt = text(value),
+            "prompt" => self.prompt = Text::of(value),
             "prompt-enhance" => self.prompt_enhance = get(value),
             "prompt-policy" => self.prompt_policy = get(value),
-            "negative-prompt" => self.negative_prompt = text(value),
-            "model-path" => self.model_path = path(value),
-            "transformer-file" => self.transformer_file = path(value),
+            "negative-prompt" => self.negative_prompt = Text::of(value),
             "seed" => self.seed = get(value),
             "num-inference-steps" => self.num_inference_steps = get(value),
             "guidance-scale" => self.guidance_scale = get(value),
             "num-frames" => self.num_frames = get(value),
             "scheduler" => self.scheduler = get(value),
-            "device" => self.device = text(value).shown(),
-            "dtype" => self.dtype = get(value),
             "is-live" => self.is_live = get(value),
-            other => unreachable!("{other} is not in the list of properties"),
+            other => assert!(self.choice.set(other, value), "{other} is not in the list of properties"),
         }
     }
 
     /// The property called `name`; `None` for those that are not settings.
     pub(super) fn value(&self, name: &str) -> Option<glib::Value> {
-        let shown =
-            |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).to_value();
         Some(match name {
             "prompt" => self.prompt.shown().to_value(),
             "prompt-enhance" => self.prompt_enhance.to_value(),
             "prompt-policy" => self.prompt_policy.to_value(),
             "negative-prompt" => self.negative_prompt.shown().to_value(),
-            "model-path" => shown(&self.model_path),
-            "transformer-file" => shown(&self.transformer_file),
             "seed" => self.seed.to_value(),
             "num-inference-steps" => self.num_inference_steps.to_value(),
             "guidance-scale" => self.guidance_scale.to_value(),
             "num-frames" => self.num_frames.to_value(),
             "scheduler" => self.scheduler.to_value(),
-            "device" => self.device.to_value(),
-            "dtype" => self.dtype.to_value(),
             "is-live" => self.is_live.to_value(),
-            _ => return None,
+            other => return self.choice.value(other),
         })
     }
-}
-
-/// Four billion seeds are enough to choose from, and short enough to type again.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // Every RandomState has keys of its own, from the system's random numbers.
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    random & u64::from(u32::MAX)
-}
-
-/// The bytes of a string value. `Value::get` would panic where they are not UTF-8.
-fn bytes(value: &glib::Value) -> Option<&[u8]> {
-    // SAFETY: the value holds a string, whose bytes live as long as it does.
-    unsafe {
-        let text = glib::gobject_ffi::g_value_get_string(value.to_glib_none().0);
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
-    }
-}
-
-fn text(value: &glib::Value) -> Text {
-    let bytes = bytes(value).unwrap_or_default();
-    String::from_utf8(bytes.into()).map_or_else(|error| Text::NotUtf8(error.into_bytes()), Text::Utf8)
-}
-
-fn path(value: &glib::Value) -> Option<PathBuf> {
-    bytes(value).filter(|bytes| !bytes.is_empty()).map(|bytes| OsStr::from_bytes(bytes).into())
 }
 
 /// The list of properties.
 pub(super) fn properties() -> &'static [glib::ParamSpec] {
     static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         let mut list = clip_properties();
-        list.extend(model_properties());
+        list.extend(choice::properties());
         list.extend(read_only_properties());
         list
     });
@@ -327,29 +228,6 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
     ]
 }
 
-/// Which model computes where: read when the element leaves NULL.
-fn model_properties() -> Vec<glib::ParamSpec> {
-    vec![
-        glib::ParamSpecString::builder("model-path")
-            .nick("Model path")
-            .blurb("Model directory in diffusers format; unset = $SORA_MODEL_PATH, else the embedded model; read when leaving NULL")
-            .build(),
-        glib::ParamSpecString::builder("transformer-file")
-            .nick("Transformer file")
-            .blurb("Safetensors file with transformer weights to use instead of the model directory's, with diffusers or original Wan names; read when leaving NULL")
-            .build(),
-        glib::ParamSpecString::builder("device")
-            .nick("Device")
-            .blurb("Where to compute: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N")
-            .default_value("auto")
-            .build(),
-        glib::ParamSpecEnum::builder_with_default("dtype", Dtype::Auto)
-            .nick("Data type")
-            .blurb("Number format of the computation; read when leaving NULL")
-            .build(),
-    ]
-}
-
 fn read_only_properties() -> Vec<glib::ParamSpec> {
     vec![
         glib::ParamSpecString::builder("prompt-used")
@@ -419,16 +297,5 @@ mod tests {
         assert_eq!(seed(i64::MAX), i64::MAX as u64);
         let random: std::collections::HashSet<u64> = (0..20).map(|_| seed(-1)).collect();
         assert!(random.len() > 15, "{random:?}");
-    }
-
-    #[test]
-    fn devices_have_names() {
-        let device = |name: &str| Settings { device: name.into(), ..Settings::default() }.device();
-        assert_eq!(device("auto"), Ok(api::Device::Auto));
-        assert_eq!(device("cuda"), Ok(api::Device::Cuda(0)));
-        assert_eq!(device("cuda:9"), Ok(api::Device::Cuda(9)));
-        for wrong in ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:70000"] {
-            assert!(device(wrong).expect_err("no such device").contains(wrong));
-        }
     }
 }

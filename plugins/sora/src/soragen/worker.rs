@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
 use gst::subclass::prelude::*;
 use sora_engine_api::{
     Engine, EngineError, FrameBatch, Generation, Level, Model, ModelOptions, Observer, Progress,
@@ -14,9 +15,9 @@ use sora_engine_api::{
 
 use super::imp::CAT;
 use super::job::{End, Job};
-use super::messages::{self, Reporter};
-use super::model::ModelInfo;
 use super::stats::Stats;
+use crate::messages::{self, Reporter};
+use crate::model::ModelInfo;
 
 /// The model that stays loaded between clips, with what it was opened by.
 pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
@@ -32,7 +33,7 @@ pub(super) struct Clip {
 impl Clip {
     /// Starts the worker, which begins when its job is released. Posts messages: no lock may be held.
     pub(super) fn start(element: &super::SoraGen, model: ModelInfo, kept: KeptModel) -> Self {
-        let reporter = Arc::new(Reporter::new(element));
+        let reporter = Arc::new(Reporter::new(element.upcast_ref()));
         let clip = Self { job: Arc::default(), reporter, thread: Arc::default() };
         if kept_model(&kept, &model.options).is_none() {
             clip.reporter.start("load", &format!("loading {}", model.name));
@@ -158,7 +159,8 @@ impl Worker {
     }
 
     fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
-        if let Some(element) = self.reporter.element() {
+        let element = self.reporter.element().and_then(|element| element.downcast::<super::SoraGen>().ok());
+        if let Some(element) = element {
             element.imp().update_stats(update);
         }
     }
