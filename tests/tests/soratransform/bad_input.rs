@@ -64,7 +64,7 @@ fn missing_and_backward_times_and_holes_lose_no_frame() {
         Some(hour + FRAME),
         Some(FRAME),
     ];
-    let mut feed = Feed::start(&Model::new(), "strength=0.5");
+    let mut feed = Feed::alone("strength=0.5");
     for time in times {
         feed.push_at(time, 48, 32);
     }
@@ -75,7 +75,7 @@ fn missing_and_backward_times_and_holes_lose_no_frame() {
 
 #[test]
 fn a_gap_is_handed_on_in_its_place() {
-    let mut feed = Feed::start(&Model::new(), "strength=0.5");
+    let mut feed = Feed::alone("strength=0.5");
     let order = std::sync::Arc::<std::sync::Mutex<Vec<&str>>>::default();
     let list = std::sync::Arc::clone(&order);
     let source = feed.transform().static_pad("src").expect("it has the pad");
@@ -98,7 +98,7 @@ fn a_gap_is_handed_on_in_its_place() {
 
 #[test]
 fn a_buffer_that_is_no_frame_is_an_error_with_both_sizes() {
-    let feed = Feed::start(&Model::new(), "strength=0.5");
+    let feed = Feed::alone("strength=0.5");
     let source = feed.playing.src().downcast::<gst_app::AppSrc>().expect("an appsrc");
     source.push_buffer(gst::Buffer::from_slice([0u8; 7])).expect("it is taken");
     let report = feed.finish();

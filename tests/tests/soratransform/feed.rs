@@ -7,22 +7,24 @@ use sora_tests::{Model, PATIENCE, Playing, Report, play};
 
 /// Frames as they come in and go out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub pts: Option<gst::ClockTime>,
-    pub duration: Option<gst::ClockTime>,
-    pub pixels: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) pts: Option<gst::ClockTime>,
+    pub(crate) duration: Option<gst::ClockTime>,
+    pub(crate) pixels: Vec<u8>,
 }
 
 /// `appsrc ! soratransform ! appsink`, all in RGB.
-pub struct Feed {
-    pub playing: Playing,
+pub(crate) struct Feed {
+    pub(crate) playing: Playing,
     source: gst_app::AppSrc,
     pushed: u64,
+    /// Lives as long as the pipeline that reads it.
+    _model: Option<Model>,
 }
 
-pub const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(125);
+pub(crate) const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(125);
 
-pub fn caps(width: i32, height: i32) -> gst::Caps {
+pub(crate) fn caps(width: i32, height: i32) -> gst::Caps {
     gst::Caps::builder("video/x-raw")
         .field("format", "RGB")
         .field("width", width)
@@ -33,7 +35,7 @@ pub fn caps(width: i32, height: i32) -> gst::Caps {
 
 impl Feed {
     /// Starts it.
-    pub fn start(model: &Model, settings: &str) -> Self {
+    pub(crate) fn start(model: &Model, settings: &str) -> Self {
         let line = format!(
             "appsrc name=src format=time ! {} ! appsink name=sink sync=false",
             model.soratransform(settings)
@@ -42,27 +44,35 @@ impl Feed {
         let source = playing.src().downcast::<gst_app::AppSrc>().expect("an appsrc");
         source.set_caps(Some(&caps(48, 32)));
         playing.pipeline.set_state(gst::State::Playing).expect("it starts");
-        Self { playing, source, pushed: 0 }
+        Self { playing, source, pushed: 0, _model: None }
     }
 
-    pub fn transform(&self) -> gst::Element {
+    /// Starts it with a model of its own.
+    pub(crate) fn alone(settings: &str) -> Self {
+        let model = Model::new();
+        let mut feed = Self::start(&model, settings);
+        feed._model = Some(model);
+        feed
+    }
+
+    pub(crate) fn transform(&self) -> gst::Element {
         self.playing.pipeline.by_name("transform").expect("it is called so")
     }
 
     /// The format of the frames to come.
-    pub fn set_caps(&self, caps: &gst::Caps) {
+    pub(crate) fn set_caps(&self, caps: &gst::Caps) {
         self.source.set_caps(Some(caps));
     }
 
     /// Pushes frame after frame of these sizes, at their times, each another picture.
-    pub fn push(&mut self, count: u64, width: i32, height: i32) {
+    pub(crate) fn push(&mut self, count: u64, width: i32, height: i32) {
         for _ in 0..count {
             let pts = FRAME * self.pushed;
             self.push_at(Some(pts), width, height);
         }
     }
 
-    pub fn push_at(&mut self, pts: Option<gst::ClockTime>, width: i32, height: i32) {
+    pub(crate) fn push_at(&mut self, pts: Option<gst::ClockTime>, width: i32, height: i32) {
         let stride = (width * 3 + 3) / 4 * 4;
         let mut buffer = gst::Buffer::from_mut_slice(picture(self.pushed, (stride * height) as usize));
         let fresh = buffer.get_mut().expect("one owner");
@@ -73,7 +83,7 @@ impl Feed {
     }
 
     /// Waits until so many frames have come out in all.
-    pub fn wait_for_frames(&self, count: usize) {
+    pub(crate) fn wait_for_frames(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.playing.frames_so_far() < count {
             assert!(Instant::now() < deadline, "only {} of {count} frames", self.playing.frames_so_far());
@@ -82,19 +92,19 @@ impl Feed {
     }
 
     /// EOS, and what came of it.
-    pub fn finish(mut self) -> Report {
+    pub(crate) fn finish(mut self) -> Report {
         self.source.end_of_stream().expect("it is taken");
         self.playing.wait_for_end();
         self.playing.stop()
     }
 }
 
-pub fn picture(index: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn picture(index: u64, bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|i| ((i * 7 + index * 31) % 251) as u8).collect()
 }
 
 /// What came out.
-pub fn seen(report: &Report) -> Vec<Seen> {
+pub(crate) fn seen(report: &Report) -> Vec<Seen> {
     let of = |sample: &gst::Sample| {
         let buffer = sample.buffer().expect("a sample has a buffer");
         let pixels = buffer.map_readable().expect("readable").to_vec();

@@ -26,7 +26,7 @@ fn every_frame_comes_out_at_its_time_also_those_of_a_block_that_is_not_whole() {
 
 #[test]
 fn an_empty_stream_ends() {
-    let feed = Feed::start(&Model::new(), "");
+    let feed = Feed::alone("");
     let report = feed.finish();
     assert_eq!(report.assert_clean().samples.len(), 0);
 }
@@ -108,7 +108,7 @@ fn a_change_of_prompt_or_strength_takes_effect_with_the_next_block() {
 
 #[test]
 fn other_caps_in_the_middle_lose_no_frame() {
-    let mut feed = Feed::start(&Model::new(), "strength=0.5");
+    let mut feed = Feed::alone("strength=0.5");
     feed.push(3, 48, 32);
     feed.set_caps(&caps(33, 17));
     feed.push(3, 33, 17);
@@ -143,7 +143,9 @@ fn any_size_format_and_rate_keeps_its_caps() {
             model.soratransform("strength=0.4")
         );
         let report = run(&line);
-        assert_eq!(report.assert_clean().samples.len(), 2, "{caps}");
+        // Without a rate the test source makes one frame.
+        let expected = if caps.contains("framerate=0/1") { 1 } else { 2 };
+        assert_eq!(report.assert_clean().samples.len(), expected, "{caps}");
         let wanted: gst::Caps = format!("video/x-raw,{caps}").parse().expect("valid caps");
         for sample in &report.samples {
             let got = sample.caps().expect("caps");
@@ -205,7 +207,7 @@ fn metas_flags_and_the_segment_are_kept() {
 
 #[test]
 fn the_record_says_that_footage_was_edited() {
-    let mut feed = Feed::start(&Model::new(), "strength=0.5 prompt=\"a pencil sketch\"");
+    let mut feed = Feed::alone("strength=0.5 prompt=\"a pencil sketch\"");
     feed.push(1, 48, 32);
     feed.wait_for_frames(1);
     let source = feed.transform().static_pad("src").expect("it has the pad");
@@ -221,7 +223,7 @@ fn the_record_says_that_footage_was_edited() {
 
 #[test]
 fn video_that_passes_untouched_is_not_said_to_be_edited() {
-    let mut feed = Feed::start(&Model::new(), "enabled=false");
+    let mut feed = Feed::alone("enabled=false");
     feed.push(2, 48, 32);
     feed.wait_for_frames(2);
     let source = feed.transform().static_pad("src").expect("it has the pad");

@@ -8,14 +8,13 @@ use gst::glib::translate::IntoGlib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
-use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use sora_engine_api::{Generation, PromptEnhance};
 use sora_gst::{Provenance, provenance};
 
-use super::job::{End, Frame, Next};
+use super::job::Frame;
 use super::negotiate::Output;
-use super::settings::{self, Plan, Settings};
+use super::settings::{self, Plan, Settings, WISHES, Wishes};
 use super::stats::Stats;
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
@@ -60,34 +59,40 @@ enum Start {
 
 /// What lives from READY on.
 #[derive(Default)]
-struct State {
-    model: Option<ModelInfo>,
-    run: Option<Run>,
+pub(super) struct State {
+    pub(super) model: Option<ModelInfo>,
+    pub(super) run: Option<Run>,
     flushing: bool,
 }
 
 /// What lives from PAUSED on.
-struct Run {
+pub(super) struct Run {
     plan: Plan,
-    output: Option<Output>,
+    pub(super) output: Option<Output>,
     clip: Clip,
     /// The clip's size is settled and its frames have this size.
     size: Option<(u32, u32)>,
-    /// Index of the next frame.
-    frame: u64,
-    clock: LiveClock,
+    /// Index of the next frame in time.
+    pub(super) frame: u64,
+    /// Frames that have been shown.
+    pub(super) shown: u64,
+    /// The last one of a live clip.
+    pub(super) last: Option<Frame>,
+    pub(super) clock: LiveClock,
     /// Tags that wait for what the enhancer makes of the prompt.
-    tags_due: Option<Generation>,
+    pub(super) tags_due: Option<Generation>,
     /// How the clip is made, told to whoever asks.
     provenance: Provenance,
+    /// What it is made by, once it is requested.
+    generation: Option<Generation>,
 }
 
 impl SoraGen {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -137,7 +142,7 @@ impl SoraGen {
 
     /// The clip to take frames from, requested in the negotiated size; a new one when the last was
     /// called off by a flush.
-    fn running_clip(&self) -> Result<(Clip, Option<Generation>), gst::FlowError> {
+    pub(super) fn running_clip(&self) -> Result<(Clip, Option<Generation>), gst::FlowError> {
         let (model, output, plan) = {
             let mut state = self.state();
             if state.flushing {
@@ -177,38 +182,52 @@ impl SoraGen {
             run.clip = clip;
             run.clip.job.set_flushing(flushing);
             run.clip.job.release();
-            run.frame = 0;
+            (run.frame, run.shown, run.last) = (0, 0, None);
         }
         run.size = Some((width, height));
+        run.generation = Some(generation.clone());
         run.clip.job.request(generation.clone());
         Ok((run.clip.clone(), Some(generation)))
     }
 
-    /// Stamps the next frame and counts it.
-    fn stamp(&self, buffer: &mut gst::BufferRef) {
-        let running_time = self.obj().is_live().then(|| self.obj().current_running_time()).flatten();
-        let (late, count) = {
-            let mut state = self.state();
-            let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
-            let rate = frame_rate(model, run.output.as_ref());
-            let start = time_of_frame(run.frame, rate);
-            let end = time_of_frame(run.frame + 1, rate);
-            let late = running_time.is_some_and(|now| run.clock.delay_for(run.frame, start, end, now));
-            buffer.set_pts(start + run.clock.delay);
-            buffer.set_duration(end - start);
-            buffer.set_offset(run.frame);
-            buffer.set_offset_end(run.frame + 1);
-            run.frame += 1;
-            (late, run.frame)
+    /// What the next block of a stream is to be; `None` when the element has stopped.
+    pub(super) fn wishes(&self) -> Option<Wishes> {
+        let settings = self.settings();
+        self.model_and(|model, _| settings.wishes(&model.native))
+    }
+
+    /// Blocks that wait were made by other wishes. Only of a clip without an end: others stay what they began as.
+    fn drop_outdated_blocks(&self) {
+        let job = {
+            let state = self.state();
+            let run = state.run.as_ref().filter(|run| run.plan.num_frames == 0 && run.size.is_some());
+            run.map(|run| run.clip.job.clone())
         };
-        if late {
-            gst::warning!(CAT, imp = self, "frame {} was not ready at its time", count - 1);
-            buffer.set_flags(gst::BufferFlags::DISCONT);
+        let dropped = job.map_or(0, |job| job.drop_waiting());
+        if dropped > 0 {
+            gst::debug!(CAT, imp = self, "{dropped} blocks of before the change are dropped");
+            self.update_stats(|stats| stats.outdated_blocks += dropped as u64);
         }
-        self.update_stats(|stats| {
-            stats.frames = count;
-            stats.late_frames += u64::from(late);
-        });
+    }
+
+    /// A block by other wishes begins: what is told of the stream follows.
+    pub(super) fn wishes_changed(&self, wishes: &Wishes) {
+        gst::info!(CAT, imp = self, "from the next block on: {wishes:?}");
+        let generation = {
+            let mut state = self.state();
+            let generation = state.run.as_mut().and_then(|run| run.generation.as_mut());
+            let Some(generation) = generation else { return };
+            generation.prompt.clone_from(&wishes.prompt);
+            generation.negative_prompt.clone_from(&wishes.negative_prompt);
+            generation.guidance_scale = wishes.guidance_scale;
+            generation.clone()
+        };
+        self.update_stats(|stats| stats.prompt_used = Some(wishes.prompt.clone()));
+        self.tell_record(&generation);
+    }
+
+    pub(super) fn prompt_used(&self) -> Option<String> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).prompt_used.clone()
     }
 
     /// The model is known: in READY and above.
@@ -230,7 +249,7 @@ impl SoraGen {
 }
 
 /// The negotiated rate; the model's own where that is 0/1 or nothing is negotiated yet.
-fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
+pub(super) fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
     let (numerator, denominator) = model.native.frame_rate;
     match output.map(|output| output.info.fps()) {
         Some(rate) if rate.numer() > 0 => rate,
@@ -253,12 +272,19 @@ impl ObjectImpl for SoraGen {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         gst::info!(CAT, imp = self, "setting {}", pspec.name());
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).set(pspec.name(), value);
+        if WISHES.contains(&pspec.name()) {
+            self.drop_outdated_blocks();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         let stats = || self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match pspec.name() {
-            "stats" => stats().to_structure().to_value(),
+            "stats" => {
+                let job = self.state().run.as_ref().map(|run| run.clip.job.clone());
+                let queued = job.map_or(0, |job| job.frames_waiting());
+                stats().to_structure(queued).to_value()
+            }
             "prompt-used" => stats().prompt_used.unwrap_or_default().to_value(),
             "seed-used" => {
                 let seed = self.state().run.as_ref().map(|run| run.plan.seed);
@@ -394,9 +420,12 @@ impl BaseSrcImpl for SoraGen {
             clip,
             size: None,
             frame: 0,
+            shown: 0,
+            last: None,
             clock: LiveClock::default(),
             tags_due: None,
             provenance: Provenance::default(),
+            generation: None,
         };
         self.state().run = Some(run);
         Ok(())
@@ -496,11 +525,11 @@ impl BaseSrcImpl for SoraGen {
         use gst::QueryViewMut;
         match query.view_mut() {
             QueryViewMut::Duration(duration) => match (duration.format(), self.durations()) {
-                (gst::Format::Time, Some((_, clip, _))) => {
+                (gst::Format::Time, Some((_, clip, 1..))) => {
                     duration.set(clip);
                     true
                 }
-                (gst::Format::Default, Some((_, _, frames))) => {
+                (gst::Format::Default, Some((_, _, frames @ 1..))) => {
                     duration.set(gst::format::Default::from_u64(frames.into()));
                     true
                 }
@@ -534,14 +563,14 @@ impl SoraGen {
 }
 
 impl SoraGen {
-    fn send_tags(&self, generation: &Generation, enhanced: Option<&str>) {
+    pub(super) fn send_tags(&self, generation: &Generation, enhanced: Option<&str>) {
         let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
         let tags = tags::of_clip(&name, generation, enhanced);
         self.parent_send_event(gst::event::Tag::new(tags));
     }
 
     /// Publishes how the clip is made, before its first frame leaves.
-    fn tell_record(&self, generation: &Generation) {
+    pub(super) fn tell_record(&self, generation: &Generation) {
         let policy = self.settings().prompt_policy();
         let told = {
             let mut state = self.state();
@@ -552,67 +581,5 @@ impl SoraGen {
             run.provenance.clone()
         };
         provenance::publish(self.obj().upcast_ref(), &told);
-    }
-
-    fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
-        let (clip, requested) = self.running_clip()?;
-        if let Some(generation) = requested {
-            self.tell_record(&generation);
-            // The base class pushes it behind the segment, before the first buffer. Not by way of
-            // gst_element_send_event: that takes the lock of the state change which may be waiting
-            // for this thread.
-            if generation.prompt_enhance == PromptEnhance::Off {
-                self.send_tags(&generation, None);
-            } else if let Some(run) = &mut self.state().run {
-                run.tags_due = Some(generation);
-            }
-        }
-        let frame = match clip.job.next() {
-            Next::Frame(frame) => frame,
-            Next::End(End::Complete) => return Err(gst::FlowError::Eos),
-            Next::End(End::Failed) => return Err(gst::FlowError::Error),
-            Next::Flushing | Next::Cancelled => return Err(gst::FlowError::Flushing),
-        };
-        let due = self.state().run.as_mut().and_then(|run| run.tags_due.take());
-        if let Some(generation) = due {
-            let used = self.stats.lock().unwrap_or_else(PoisonError::into_inner).prompt_used.clone();
-            self.send_tags(&generation, used.as_deref());
-        }
-        let output = self.state().run.as_ref().and_then(|run| run.output.clone());
-        Ok((frame, output.ok_or(gst::FlowError::NotNegotiated)?))
-    }
-
-    fn write(
-        &self,
-        (frame, output): &(Frame, Output),
-        buffer: &mut gst::BufferRef,
-    ) -> Result<(), gst::FlowError> {
-        output.write(frame.pixels(), buffer).map_err(|text| {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Failed,
-                ("A frame could not be written."),
-                ["{text}"]
-            );
-            gst::FlowError::Error
-        })?;
-        self.stamp(buffer);
-        Ok(())
-    }
-}
-
-impl PushSrcImpl for SoraGen {
-    fn create(&self, buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
-        let frame = self.next_frame()?;
-        if let Some(buffer) = buffer {
-            self.write(&frame, buffer)?;
-            return Ok(CreateSuccess::FilledBuffer);
-        }
-        // Negotiation always leaves a pool behind, see `decide_allocation`.
-        let pool = self.obj().buffer_pool().ok_or(gst::FlowError::NotNegotiated)?;
-        let mut buffer = pool.acquire_buffer(None)?;
-        // A buffer fresh from the pool has one owner.
-        self.write(&frame, buffer.make_mut())?;
-        Ok(CreateSuccess::NewBuffer(buffer))
     }
 }

@@ -20,17 +20,24 @@
 //! How a clip was made goes out as the stream's [provenance](sora_gst::provenance), which `sorasign` signs: the
 //! prompt as a salted hash there, unless `prompt-policy` says otherwise.
 //!
+//! With `num-frames=0` the clip has no end: it is made block by block over what the model remembers of the blocks
+//! before, in flat memory. Changes of `prompt`, `negative-prompt` and `guidance-scale` take effect with the next
+//! block that is begun, and blocks that wait are dropped for it. A live source that cannot keep up says so, with
+//! figures, and does as `lag-policy` says.
+//!
 //! After the last frame the element sends EOS. A flush throws the clip away and makes the same clip
 //! again from its first frame. Seeking is not possible.
 
 mod caps;
 mod convert;
+mod frames;
 mod imp;
 mod job;
 mod negotiate;
 mod record;
 mod settings;
 mod stats;
+mod stream;
 mod tags;
 mod timing;
 mod worker;
@@ -108,6 +115,22 @@ pub enum PromptPolicy {
     Text,
 }
 
+/// What a live source does with frames that are not ready at their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraLagPolicy")]
+pub enum LagPolicy {
+    /// Shows every frame.
+    #[default]
+    #[enum_value(name = "Every frame is shown, and time moves on with them", nick = "slow-down")]
+    SlowDown,
+    /// Drops late frames.
+    #[enum_value(name = "Late frames are dropped while newer ones wait", nick = "drop")]
+    Drop,
+    /// Shows the last frame again.
+    #[enum_value(name = "The last frame is shown again: the frame rate is kept", nick = "repeat-last")]
+    RepeatLast,
+}
+
 impl PromptPolicy {
     /// The policy as a record has it.
     pub(crate) fn of_record(self) -> sora_record::PromptPolicy {
@@ -125,6 +148,7 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     Scheduler::static_type();
     PromptEnhance::static_type();
     PromptPolicy::static_type();
+    LagPolicy::static_type();
     // Rank none: nothing that picks sources by itself should start a diffusion model.
     gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
 }

@@ -21,7 +21,8 @@ pub(super) fn of_clip(
     record.seed = Some(generation.seed);
     record.width = Some(generation.width);
     record.height = Some(generation.height);
-    record.frames = Some(generation.num_frames.into());
+    // Of a stream without an end the number is not known.
+    record.frames = (generation.num_frames > 0).then_some(generation.num_frames.into());
     record.num_inference_steps = Some(generation.num_inference_steps);
     record.guidance_scale = Some(generation.guidance_scale);
     record.frame_rate = match (u32::try_from(frame_rate.numer()), u32::try_from(frame_rate.denom())) {

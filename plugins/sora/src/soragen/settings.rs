@@ -7,7 +7,7 @@ use gst::prelude::*;
 use sora_engine_api as api;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
-use super::{PromptEnhance, PromptPolicy, Scheduler};
+use super::{LagPolicy, PromptEnhance, PromptPolicy, Scheduler};
 use crate::choice::{self, ModelChoice, Text};
 
 /// Values of the writable properties, as given.
@@ -20,9 +20,10 @@ pub(super) struct Settings {
     seed: i64,
     num_inference_steps: u32,
     guidance_scale: f64,
-    num_frames: u32,
+    num_frames: i32,
     scheduler: Scheduler,
     pub(super) is_live: bool,
+    pub(super) lag_policy: LagPolicy,
     pub(super) choice: ModelChoice,
 }
 
@@ -36,9 +37,10 @@ impl Default for Settings {
             seed: -1,
             num_inference_steps: 0,
             guidance_scale: -1.0,
-            num_frames: 0,
+            num_frames: -1,
             scheduler: Scheduler::default(),
             is_live: false,
+            lag_policy: LagPolicy::default(),
             choice: ModelChoice::default(),
         }
     }
@@ -50,6 +52,7 @@ pub(super) struct Plan {
     pub(super) prompt: String,
     pub(super) prompt_enhance: api::PromptEnhance,
     pub(super) negative_prompt: String,
+    /// 0 is without an end.
     pub(super) num_frames: u32,
     pub(super) num_inference_steps: u32,
     pub(super) guidance_scale: f64,
@@ -59,20 +62,35 @@ pub(super) struct Plan {
     pub(super) rounded: Option<String>,
 }
 
+/// What may change from block to block.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wishes {
+    pub(super) prompt: String,
+    pub(super) negative_prompt: String,
+    pub(super) guidance_scale: f64,
+}
+
+/// The properties that are [`Wishes`].
+pub(super) const WISHES: [&str; 3] = ["prompt", "negative-prompt", "guidance-scale"];
+
 impl Settings {
     /// Fills what was left to the model and refuses what no model can do.
     pub(super) fn plan(&self, rules: &SizeRules, native: &NativeSettings) -> Result<Plan, String> {
-        let num_frames = match self.num_frames {
-            0 => native.num_frames,
-            given => rules.round_num_frames(given.into()).map_err(|error| error.to_string())?,
+        let num_frames = match u32::try_from(self.num_frames) {
+            Err(_) => native.num_frames,
+            Ok(0) => 0,
+            Ok(given) => rules.round_num_frames(given.into()).map_err(|error| error.to_string())?,
         };
-        let rounded = (self.num_frames != 0 && self.num_frames != num_frames).then(|| {
+        let rounded = (self.num_frames >= 0 && i64::from(self.num_frames) != i64::from(num_frames)).then(|| {
             format!(
                 "num-frames is {}; this model makes {num_frames} frames instead, the first frame \
                  and whole groups after it",
                 self.num_frames
             )
         });
+        if num_frames == 0 && self.prompt_enhance != PromptEnhance::Off {
+            return Err("prompt-enhance is local, which works for clips and not without an end (num-frames=0)".into());
+        }
         if self.guidance_scale.is_nan() {
             return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());
         }
@@ -86,11 +104,7 @@ impl Settings {
             negative_prompt: self.negative_prompt.checked("negative-prompt")?.into(),
             num_frames,
             num_inference_steps: given(self.num_inference_steps, native.num_inference_steps),
-            guidance_scale: if self.guidance_scale < 0.0 {
-                native.guidance_scale
-            } else {
-                self.guidance_scale
-            },
+            guidance_scale: self.guidance_scale(native),
             scheduler: match self.scheduler {
                 Scheduler::Auto => api::Scheduler::Model,
                 Scheduler::UniPc => api::Scheduler::UniPc,
@@ -99,6 +113,21 @@ impl Settings {
             seed: u64::try_from(self.seed).unwrap_or_else(|_| choice::random_seed()),
             rounded,
         })
+    }
+
+    fn guidance_scale(&self, native: &NativeSettings) -> f64 {
+        // What was set to not a number while playing is no wish either.
+        if self.guidance_scale >= 0.0 { self.guidance_scale } else { native.guidance_scale }
+    }
+
+    /// What the next block of a stream without an end is to be. What was set to nonsense while playing is read as
+    /// well as it can be.
+    pub(super) fn wishes(&self, native: &NativeSettings) -> Wishes {
+        Wishes {
+            prompt: self.prompt.shown(),
+            negative_prompt: self.negative_prompt.shown(),
+            guidance_scale: self.guidance_scale(native),
+        }
     }
 
     pub(super) fn prompt_policy(&self) -> sora_record::PromptPolicy {
@@ -125,6 +154,7 @@ impl Settings {
             "num-frames" => self.num_frames = get(value),
             "scheduler" => self.scheduler = get(value),
             "is-live" => self.is_live = get(value),
+            "lag-policy" => self.lag_policy = get(value),
             other => assert!(self.choice.set(other, value), "{other} is not in the list of properties"),
         }
     }
@@ -142,6 +172,7 @@ impl Settings {
             "num-frames" => self.num_frames.to_value(),
             "scheduler" => self.scheduler.to_value(),
             "is-live" => self.is_live.to_value(),
+            "lag-policy" => self.lag_policy.to_value(),
             other => return self.choice.value(other),
         })
     }
@@ -163,9 +194,9 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
     vec![
         glib::ParamSpecString::builder("prompt")
             .nick("Prompt")
-            .blurb("What the video shows; empty for whatever comes to the model's mind")
+            .blurb("What the video shows; empty for whatever comes to the model's mind; without an end (num-frames=0) a change takes effect with the next block, else with the next clip")
             .default_value("")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder_with_default("prompt-enhance", PromptEnhance::Off)
             .nick("Prompt enhancement")
@@ -179,9 +210,9 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecString::builder("negative-prompt")
             .nick("Negative prompt")
-            .blurb("What the video should not show; only used when guidance-scale is above 1")
+            .blurb("What the video should not show; only used when guidance-scale is above 1; changes take effect as those of prompt")
             .default_value("")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecInt64::builder("seed")
             .nick("Seed")
@@ -199,19 +230,19 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecDouble::builder("guidance-scale")
             .nick("Guidance scale")
-            .blurb("How strongly the video follows the prompt; up to 1 = no guidance, twice as fast; -1 = the model's own scale")
+            .blurb("How strongly the video follows the prompt; up to 1 = no guidance, twice as fast; -1 = the model's own scale; changes take effect as those of prompt")
             .minimum(-1.0)
             .maximum(1000.0)
             .default_value(-1.0)
             // Not a number is no number GObject can force into a range: the element refuses it.
             .lax_validation()
-            .mutable_ready()
+            .mutable_playing()
             .build(),
-        glib::ParamSpecUInt::builder("num-frames")
+        glib::ParamSpecInt::builder("num-frames")
             .nick("Number of frames")
-            .blurb("Length of the clip in frames, rounded to what the model makes (1, 5, 9, ...); 1 = an image; 0 = the model's own length")
-            .maximum(i32::MAX as u32)
-            .default_value(0)
+            .blurb("Length of the clip in frames, rounded to what the model makes (1, 5, 9, ...); 1 = an image; 0 = without an end, block by block; -1 = the model's own length")
+            .minimum(-1)
+            .default_value(-1)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("scheduler", Scheduler::Auto)
@@ -224,6 +255,11 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .blurb("Act as a live source: frames leave at their time on the pipeline's clock, only while playing")
             .default_value(false)
             .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("lag-policy", LagPolicy::SlowDown)
+            .nick("Lag policy")
+            .blurb("What a live source does with frames that are not ready at their time")
+            .mutable_playing()
             .build(),
     ]
 }
@@ -276,6 +312,12 @@ mod tests {
         assert_eq!(plan.num_frames, 1);
         let said = plan.rounded.expect("it was rounded");
         assert!(said.contains("num-frames is 2") && said.contains("1 frames"), "{said}");
+    }
+
+    #[test]
+    fn nought_frames_are_without_an_end() {
+        let plan = plan(&Settings { num_frames: 0, ..Settings::default() }).expect("it is a length");
+        assert_eq!((plan.num_frames, plan.rounded), (0, None));
     }
 
     #[test]

@@ -79,8 +79,8 @@ fn kept_model(kept: &KeptModel, options: &ModelOptions) -> Option<Arc<Model>> {
     kept.as_ref().filter(|(opened, _)| opened == options).map(|(_, model)| Arc::clone(model))
 }
 
-struct Worker {
-    job: Arc<Job>,
+pub(super) struct Worker {
+    pub(super) job: Arc<Job>,
     reporter: Arc<Reporter>,
     model: ModelInfo,
     kept: KeptModel,
@@ -122,6 +122,9 @@ impl Worker {
         self.reporter.start("generate", &format!("step 0 of {steps}"));
         self.update_stats(|stats| stats.generation = Some(generation.clone()));
         let began = Instant::now();
+        if generation.num_frames == 0 {
+            return self.stream(&model, &generation);
+        }
         model.generate(&generation, &mut Watch::new(self, Some(&generation), began))?;
         self.reporter.complete("decoded");
         self.update_stats(|stats| stats.generate_time = began.elapsed());
@@ -158,10 +161,32 @@ impl Worker {
         Ok(model)
     }
 
-    fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
-        let element = self.reporter.element().and_then(|element| element.downcast::<super::SoraGen>().ok());
-        if let Some(element) = element {
+    /// The element, as long as anybody wants this clip.
+    pub(super) fn element(&self) -> Option<super::SoraGen> {
+        self.reporter.element().and_then(|element| element.downcast::<super::SoraGen>().ok())
+    }
+
+    pub(super) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
+        if let Some(element) = self.element() {
             element.imp().update_stats(update);
+        }
+    }
+
+    /// The operation ends with the first frames, not the last: gst-launch plays only when no operation is open, and
+    /// in PAUSED the last frames are not made before it plays.
+    pub(super) fn frames_flow(&self) {
+        self.reporter.complete("decoding, frames are flowing");
+    }
+
+    pub(super) fn log_line(&self, level: Level, target: &str, message: &str) {
+        let Some(element) = self.reporter.element() else { return };
+        match level {
+            // Errors come back as the call's result; people are told there.
+            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
+            Level::Warn => self.reporter.warn(message),
+            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
+            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
+            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
         }
     }
 }
@@ -224,9 +249,7 @@ impl Observer for Watch<'_> {
     }
 
     fn frames(&mut self, frames: FrameBatch<'_>) -> ControlFlow<()> {
-        // The operation ends with the first frames, not the last: gst-launch plays only when no
-        // operation is open, and in PAUSED the last frames are not made before it plays.
-        self.worker.reporter.complete("decoding, frames are flowing");
+        self.worker.frames_flow();
         let frame_size = frames.width * frames.height * 3;
         if self.worker.job.push(frames.pixels, frame_size) {
             ControlFlow::Continue(())
@@ -236,15 +259,6 @@ impl Observer for Watch<'_> {
     }
 
     fn log(&mut self, level: Level, target: &str, message: &str) {
-        let element = self.worker.reporter.element();
-        let Some(element) = element else { return };
-        match level {
-            // Errors come back as the call's result; people are told there.
-            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
-            Level::Warn => self.worker.reporter.warn(message),
-            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
-            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
-            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
-        }
+        self.worker.log_line(level, target, message);
     }
 }

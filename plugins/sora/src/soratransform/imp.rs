@@ -13,7 +13,7 @@ use super::line::{Interrupted, WhenFull};
 use super::record;
 use super::settings::{self, Settings, Style};
 use super::stats::Stats;
-use super::worker::{Arrived, Barrier, FrameLine, KeptModel, Worker};
+use super::worker::{Arrived, Barrier, FrameLine, KeptModel, Worker, outlives_flush};
 use super::QueuePolicy;
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
@@ -111,6 +111,13 @@ impl SoraTransform {
     pub(super) fn push_event(&self, event: gst::Event) {
         gst::log!(CAT, imp = self, "handing on {:?}", event.type_());
         self.src_pad.push_event(event);
+    }
+
+    /// Keeps a sticky event for the next push.
+    pub(super) fn store_event(&self, event: &gst::Event) {
+        if let Err(reason) = self.src_pad.store_sticky_event(event) {
+            gst::debug!(CAT, imp = self, "{:?} is not kept: {reason:?}", event.type_());
+        }
     }
 
     /// Changes what the latency follows from, and tells the pipeline when that changes it.
@@ -216,16 +223,12 @@ impl SoraTransform {
         }
         self.update_stats(|stats| stats.frames_in += 1);
         let when_full = self.when_full();
-        let interrupted = |why| match why {
-            Interrupted::Flushing => gst::FlowError::Flushing,
-            Interrupted::Refused(reason) => reason,
-        };
         if self.note_time(&buffer) {
             gst::debug!(CAT, imp = self, "a hole before {:?}: beginning anew", buffer.pts());
-            line.push_barrier(Barrier::Cut).map_err(interrupted)?;
+            line.push_barrier(Barrier::Cut).map_err(Interrupted::flow)?;
         }
         let frame = Arrived { buffer, at: Instant::now() };
-        if line.push_frame(frame, most as usize, when_full).map_err(interrupted)?.is_some()
+        if line.push_frame(frame, most as usize, when_full).map_err(Interrupted::flow)?.is_some()
             && let Some(text) = self.update_stats(|stats| stats.drop_frame(most))
         {
             gst::element_imp_warning!(self, gst::CoreError::Clock, ("{text}"));
@@ -245,19 +248,23 @@ impl SoraTransform {
         Ok(info)
     }
 
-    fn sink_event(&self, event: gst::Event) -> bool {
-        let Some(line) = self.line() else { return false };
+    fn sink_event(&self, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let line = self.line().ok_or(gst::FlowError::Flushing)?;
+        let taken = |pushed: Result<(), Interrupted>| {
+            pushed.map(|()| gst::FlowSuccess::Ok).map_err(Interrupted::flow)
+        };
+        let handed = |done: bool| if done { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) };
         match event.view() {
             gst::EventView::FlushStart(_) => {
-                line.flush_start();
-                self.src_pad.push_event(event)
+                line.flush_start(Barrier::outlives_flush, outlives_flush);
+                handed(self.src_pad.push_event(event))
             }
             gst::EventView::FlushStop(_) => {
                 line.flush_stop();
                 if let Some(run) = &mut self.state().run {
                     run.last = None;
                 }
-                self.src_pad.push_event(event)
+                handed(self.src_pad.push_event(event))
             }
             gst::EventView::Caps(caps) => {
                 let info = match self.accepted(caps.caps()) {
@@ -269,7 +276,7 @@ impl SoraTransform {
                             ("{text}"),
                             ["{}", caps.caps()]
                         );
-                        return false;
+                        return Err(gst::FlowError::NotNegotiated);
                     }
                 };
                 let rate = info.fps();
@@ -279,7 +286,7 @@ impl SoraTransform {
                 if let (Ok(n @ 1..), Ok(d @ 1..)) = (u32::try_from(rate.numer()), u32::try_from(rate.denom())) {
                     self.update_latency(|latency| latency.frame = Duration::from_secs(d.into()) / n);
                 }
-                line.push_barrier(Barrier::Caps(event, info)).is_ok()
+                taken(line.push_barrier(Barrier::Caps(event, info)))
             }
             gst::EventView::Eos(_) => {
                 if let Some(reason @ (gst::FlowError::NotLinked | gst::FlowError::NotNegotiated)) = line.refusal() {
@@ -291,14 +298,14 @@ impl SoraTransform {
                         ["downstream answered {reason:?}"]
                     );
                 }
-                line.push_barrier(Barrier::Event(event)).is_ok()
+                taken(line.push_barrier(Barrier::Event(event)))
             }
             // These say nothing about time: a block may go on over them.
             gst::EventView::Tag(_) | gst::EventView::Toc(_) | gst::EventView::CustomDownstream(_) => {
-                line.push_rider(event).is_ok()
+                taken(line.push_rider(event))
             }
-            _ if event.is_serialized() => line.push_barrier(Barrier::Event(event)).is_ok(),
-            _ => gst::Pad::event_default(&self.sink_pad, Some(&*self.obj()), event),
+            _ if event.is_serialized() => taken(line.push_barrier(Barrier::Event(event))),
+            _ => handed(gst::Pad::event_default(&self.sink_pad, Some(&*self.obj()), event)),
         }
     }
 
@@ -427,8 +434,13 @@ impl ObjectSubclass for SoraTransform {
                     |this| this.sink_chain(buffer),
                 )
             })
-            .event_function(|_, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |this| this.sink_event(event))
+            // With a flow for an answer: an event that is interrupted is no error.
+            .event_full_function(|_, parent, event| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |this| this.sink_event(event),
+                )
             })
             .query_function(|_, parent, query| {
                 Self::catch_panic_pad_function(parent, || false, |this| this.sink_query(query))

@@ -70,6 +70,16 @@ pub(super) enum Interrupted {
     Refused(gst::FlowError),
 }
 
+impl Interrupted {
+    /// As the answer to upstream.
+    pub(super) fn flow(self) -> gst::FlowError {
+        match self {
+            Self::Flushing => gst::FlowError::Flushing,
+            Self::Refused(reason) => reason,
+        }
+    }
+}
+
 impl<F, B, R> Default for Line<F, B, R> {
     fn default() -> Self {
         let state = State {
@@ -268,15 +278,26 @@ impl<F, B, R> Line<F, B, R> {
         state.stopped || state.epoch != epoch
     }
 
-    /// Throws away what waits and what is being worked on; nothing is taken in until [`Line::flush_stop`].
-    pub(super) fn flush_start(&self) {
+    /// Throws away what waits, but for what is to be kept, and what is being worked on; nothing is taken in until
+    /// [`Line::flush_stop`].
+    pub(super) fn flush_start(&self, keep: impl Fn(&B) -> bool, keep_rider: impl Fn(&R) -> bool) {
         let mut state = self.lock();
         state.flushing = true;
         if !state.failed {
             state.refused = None;
         }
         state.epoch += 1;
-        state.clear();
+        let waiting = std::mem::take(&mut state.riders);
+        state.frames = 0;
+        for item in std::mem::take(&mut state.items) {
+            match item {
+                Item::Barrier(barrier) if keep(&barrier) => state.items.push_back(Item::Barrier(barrier)),
+                Item::Barrier(_) => {}
+                Item::Frame(_, riders) => state.riders.extend(riders),
+            }
+        }
+        state.riders.extend(waiting);
+        state.riders.retain(keep_rider);
         drop(state);
         self.changed.notify_all();
     }
@@ -287,7 +308,6 @@ impl<F, B, R> Line<F, B, R> {
         while state.handing_on && !state.stopped {
             state = self.wait(state);
         }
-        state.clear();
         state.flushing = false;
         drop(state);
         self.changed.notify_all();
@@ -433,7 +453,7 @@ mod tests {
         line.push_frame(1, 1, WhenFull::Wait).expect("room");
         std::thread::scope(|scope| {
             let second = scope.spawn(|| line.push_frame(2, 1, WhenFull::Wait));
-            line.flush_start();
+            line.flush_start(|barrier| *barrier == 'c', |_| true);
             assert_eq!(second.join().expect("no panic"), Err(Interrupted::Flushing));
         });
         line.flush_stop();
@@ -441,6 +461,21 @@ mod tests {
         assert_eq!(take(&line, 1), Work::Flushed(1));
         line.push_frame(3, 1, WhenFull::Wait).expect("room");
         assert_eq!(line.take(1, || 1, || None), frames(&[3]));
+    }
+
+    #[test]
+    fn what_is_kept_over_a_flush_comes_after_it() {
+        let line = line();
+        line.push_barrier('c').expect("it takes in");
+        line.push_rider('t').expect("it takes in");
+        line.push_frame(1, 4, WhenFull::Wait).expect("room");
+        line.push_barrier('e').expect("it takes in");
+        line.flush_start(|barrier| *barrier == 'c', |_| true);
+        line.flush_stop();
+        assert_eq!(take(&line, 4), Work::Flushed(1));
+        assert_eq!(line.take(1, || 4, || None), Work::Barrier('c'));
+        line.push_frame(2, 4, WhenFull::Wait).expect("room");
+        assert_eq!(line.take(1, || 1, || None), Work::Frames(vec![(2, vec!['t'])]));
     }
 
     #[test]
@@ -474,7 +509,7 @@ mod tests {
         let refused = Err(Interrupted::Refused(gst::FlowError::NotLinked));
         assert_eq!(line.push_frame(2, 4, WhenFull::Wait), refused);
         assert_eq!(take(&line, 4), Work::Barrier('e'), "events go on");
-        line.flush_start();
+        line.flush_start(|barrier| *barrier == 'c', |_| true);
         line.refuse(0, gst::FlowError::Flushing);
         line.flush_stop();
         assert_eq!(line.push_frame(3, 4, WhenFull::Wait), Ok(None), "a refusal of before the flush is over");

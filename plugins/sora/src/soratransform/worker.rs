@@ -47,6 +47,22 @@ pub(super) enum Barrier {
     Cut,
 }
 
+/// Whether an event outlives a flush: pads keep it.
+pub(super) fn outlives_flush(event: &gst::Event) -> bool {
+    event.is_sticky() && !matches!(event.type_(), gst::EventType::Segment | gst::EventType::Eos)
+}
+
+impl Barrier {
+    /// Whether it is still true after a flush.
+    pub(super) fn outlives_flush(&self) -> bool {
+        match self {
+            Self::Event(event) => outlives_flush(event),
+            Self::Caps(..) => true,
+            Self::Cut => false,
+        }
+    }
+}
+
 /// Why a run ends early.
 enum Failure {
     Engine(EngineError),
@@ -147,8 +163,12 @@ impl Worker {
 
     fn barrier(&self, state: &mut Progressing, barrier: Barrier) {
         let Some(element) = self.element.upgrade() else { return };
-        let push = |event| {
-            self.line.hand_on(state.epoch, || element.imp().push_event(event));
+        let push = |event: gst::Event| {
+            let handed = self.line.hand_on(state.epoch, || element.imp().push_event(event.clone()));
+            // A flush came first: what outlives it goes out before the next frame.
+            if handed.is_none() && outlives_flush(&event) {
+                element.imp().store_event(&event);
+            }
         };
         self.line.take_riders().into_iter().for_each(push);
         match barrier {
@@ -201,7 +221,10 @@ impl Worker {
         buffer: gst::Buffer,
     ) {
         for rider in riders {
-            self.line.hand_on(epoch, || element.imp().push_event(rider));
+            let handed = self.line.hand_on(epoch, || element.imp().push_event(rider.clone()));
+            if handed.is_none() && outlives_flush(&rider) {
+                element.imp().store_event(&rider);
+            }
         }
         if let Some(Err(reason)) = self.line.hand_on(epoch, || element.imp().push(buffer)) {
             gst::debug!(CAT, obj = element, "downstream takes no more: {reason:?}");

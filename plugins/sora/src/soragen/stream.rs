@@ -1,0 +1,78 @@
+//! A clip without an end: the worker makes block after block, each by what is wished for when it begins.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gst::subclass::prelude::*;
+use sora_engine_api::{
+    Block, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, Stream, StreamOptions,
+};
+
+use super::settings::Wishes;
+use super::worker::Worker;
+
+impl Worker {
+    /// Makes blocks until the clip is called off.
+    pub(super) fn stream(&self, model: &Arc<Model>, generation: &Generation) -> Result<(), EngineError> {
+        let Generation { width, height, seed, .. } = *generation;
+        let mut stream = Stream::open(model, StreamOptions { width, height, seed })?;
+        let mut shown = Wishes {
+            prompt: generation.prompt.clone(),
+            negative_prompt: generation.negative_prompt.clone(),
+            guidance_scale: generation.guidance_scale,
+        };
+        loop {
+            let element = self.element().ok_or(EngineError::Cancelled)?;
+            let wishes = element.imp().wishes().unwrap_or_else(|| shown.clone());
+            if wishes != shown {
+                element.imp().wishes_changed(&wishes);
+                shown = wishes;
+            }
+            drop(element);
+            let began = Instant::now();
+            let block = Block {
+                prompt: &shown.prompt,
+                negative_prompt: &shown.negative_prompt,
+                num_inference_steps: generation.num_inference_steps,
+                guidance_scale: shown.guidance_scale,
+                source: None,
+            };
+            let mut making = Making { worker: self, made: Vec::new(), frame_size: 0 };
+            stream.next_block(&block, &mut making)?;
+            self.update_stats(|stats| stats.block(began.elapsed()));
+            // Outside of the engine's call: it may take long, and the process may end meanwhile.
+            let Making { made, frame_size, .. } = making;
+            self.frames_flow();
+            if !self.job.push(&made, frame_size) {
+                return Err(EngineError::Cancelled);
+            }
+        }
+    }
+}
+
+/// Listens to one block.
+struct Making<'a> {
+    worker: &'a Worker,
+    made: Vec<u8>,
+    frame_size: usize,
+}
+
+impl Observer for Making<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        if let Progress::Step { step, .. } = progress {
+            self.worker.update_stats(|stats| stats.step = step);
+        }
+        if self.worker.job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn frames(&mut self, frames: FrameBatch<'_>) -> ControlFlow<()> {
+        self.made.extend_from_slice(frames.pixels);
+        self.frame_size = frames.width * frames.height * 3;
+        ControlFlow::Continue(())
+    }
+
+    fn log(&mut self, level: Level, target: &str, message: &str) {
+        self.worker.log_line(level, target, message);
+    }
+}
