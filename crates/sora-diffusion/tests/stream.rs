@@ -33,6 +33,7 @@ fn options(frames: i64) -> StreamOptions {
 fn block(prompt: &str) -> BlockRequest<'_> {
     BlockRequest {
         prompt,
+        keep_past: true,
         negative_prompt: "",
         guidance_scale: 1.0,
         num_inference_steps: 2,
@@ -65,7 +66,13 @@ fn picture(frames: i64, start: i64) -> Vec<u8> {
 }
 
 fn source(pixels: &[u8], strength: f64) -> Option<BlockSource<'_>> {
-    Some(BlockSource { pixels, strength, fresh_noise: false, motion_adaptive: false })
+    Some(BlockSource {
+        pixels,
+        strength,
+        fresh_noise: false,
+        motion_adaptive: false,
+        source_prompt: None,
+    })
 }
 
 #[test]
@@ -93,6 +100,10 @@ fn another_prompt_changes_the_next_block_and_none_before() {
     let other = blocks(&pipeline, &[block("a ball"), block("a ball"), block("snow")]);
     assert_eq!(same[..2], other[..2]);
     assert_ne!(same[2], other[2]);
+    let cut = BlockRequest { keep_past: false, ..block("snow") };
+    let cut = blocks(&pipeline, &[block("a ball"), block("a ball"), cut]);
+    assert_eq!(same[..2], cut[..2]);
+    assert_ne!(other[2], cut[2], "the past makes a difference");
     let guided = BlockRequest { guidance_scale: 4.0, negative_prompt: "rain", ..block("a ball") };
     let guided = blocks(&pipeline, &[block("a ball"), block("a ball"), guided]);
     assert_eq!(same[..2], guided[..2]);
@@ -154,6 +165,26 @@ fn more_strength_is_farther_from_the_source() {
     };
     let distances = [0.0, 0.05, 0.2].map(distance);
     assert!(distances[0] == 0 && distances.is_sorted() && distances[1] > 0, "{distances:?}");
+}
+
+#[test]
+fn the_difference_of_a_prompt_to_itself_changes_nothing() {
+    let pipeline = load();
+    let (first, second) = (picture(1, 0), picture(4, 1));
+    let made = |prompt, source_prompt, strength| {
+        let request = |pixels| {
+            let source = source(pixels, strength).map(|source| BlockSource { source_prompt, ..source });
+            BlockRequest { source, ..block(prompt) }
+        };
+        blocks(&pipeline, &[request(&first), request(&second)])
+    };
+    let kept = made("a ball", None, 0.0);
+    // Levels of bytes: the sums are not made in the same order.
+    let distance = |a: &[Vec<u8>]| {
+        a.concat().iter().zip(kept.concat()).map(|(a, b)| a.abs_diff(b)).max().expect("pixels")
+    };
+    assert!(distance(&made("a ball", Some("a ball"), 0.8)) <= 1);
+    assert!(distance(&made("snow", Some("a ball"), 0.8)) > 1);
 }
 
 #[test]

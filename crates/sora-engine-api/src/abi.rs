@@ -267,7 +267,7 @@ pub struct RawBlock {
     pub negative_prompt: Bytes,
     /// Number of denoising steps of a block made from noise alone.
     pub num_inference_steps: u32,
-    /// Bit set of [`SOURCE`], [`FRESH_NOISE`] and [`MOTION_ADAPTIVE`].
+    /// Bit set of [`SOURCE`], [`FRESH_NOISE`], [`MOTION_ADAPTIVE`], [`SOURCE_PROMPT`] and [`KEEP_PAST`].
     pub flags: u32,
     /// Weight of the prompt; no guidance at 1 and below.
     pub guidance_scale: f64,
@@ -275,6 +275,8 @@ pub struct RawBlock {
     pub strength: f64,
     /// With [`SOURCE`]: frames to begin from, RGB24 without padding, as many as the block has.
     pub source: Bytes,
+    /// With [`SOURCE_PROMPT`]: what the source shows.
+    pub source_prompt: Bytes,
 }
 
 /// The block is made from frames.
@@ -283,6 +285,10 @@ pub const SOURCE: u32 = 1;
 pub const FRESH_NOISE: u32 = 2;
 /// The strength is less where there is fast motion.
 pub const MOTION_ADAPTIVE: u32 = 4;
+/// Only the difference between the source's prompt and the block's is applied to the frames.
+pub const SOURCE_PROMPT: u32 = 8;
+/// The past is kept when the prompt is another than before.
+pub const KEEP_PAST: u32 = 16;
 
 /// How far a call has come.
 #[repr(C)]

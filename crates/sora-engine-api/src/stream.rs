@@ -21,8 +21,10 @@ pub struct StreamOptions {
 /// One block to make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Block<'a> {
-    /// What it shows; another prompt than before takes effect at once.
+    /// What it shows.
     pub prompt: &'a str,
+    /// With another prompt than before, keeps the past, seen again under it, instead of forgetting it.
+    pub keep_past: bool,
     /// What guidance leads away from.
     pub negative_prompt: &'a str,
     /// Number of denoising steps of a block made from noise alone.
@@ -44,6 +46,8 @@ pub struct Source<'a> {
     pub fresh_noise: bool,
     /// Lessens the strength where there is fast motion.
     pub motion_adaptive: bool,
+    /// What the frames show; with it only the difference between this prompt and the block's is applied to them.
+    pub source_prompt: Option<&'a str>,
 }
 
 /// An open stream. It keeps its model loaded.
@@ -85,20 +89,23 @@ impl Stream {
     /// [`EngineError::Request`] for what is out of bounds: the stream can go on. [`EngineError::Cancelled`],
     /// [`EngineError::OutOfMemory`], [`EngineError::Model`], [`EngineError::Internal`]: it cannot.
     pub fn next_block(&mut self, block: &Block<'_>, observer: &mut dyn Observer) -> Result<(), EngineError> {
+        let source_prompt = block.source.and_then(|source| source.source_prompt);
         let mut raw = abi::RawBlock {
             prompt: Bytes::new(block.prompt.as_bytes()),
             negative_prompt: Bytes::new(block.negative_prompt.as_bytes()),
             num_inference_steps: block.num_inference_steps,
-            flags: 0,
+            flags: if block.keep_past { abi::KEEP_PAST } else { 0 },
             guidance_scale: block.guidance_scale,
             strength: 0.0,
             source: Bytes::new(&[]),
+            source_prompt: Bytes::new(source_prompt.unwrap_or_default().as_bytes()),
         };
         if let Some(source) = &block.source {
             let flag = |set, flag| if set { flag } else { 0 };
-            raw.flags = abi::SOURCE
+            raw.flags |= abi::SOURCE
                 | flag(source.fresh_noise, abi::FRESH_NOISE)
-                | flag(source.motion_adaptive, abi::MOTION_ADAPTIVE);
+                | flag(source.motion_adaptive, abi::MOTION_ADAPTIVE)
+                | flag(source_prompt.is_some(), abi::SOURCE_PROMPT);
             raw.strength = source.strength;
             raw.source = Bytes::new(source.pixels);
         }

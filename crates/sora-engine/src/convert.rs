@@ -10,8 +10,8 @@ use sora_diffusion::pipelines::{
 };
 use sora_diffusion::sora_model::config::SchedulerClass;
 use sora_engine_api::abi::{
-    Bytes, Device, Dtype, FRESH_NOISE, MOTION_ADAPTIVE, PromptEnhance, RawBlock, RawGeneration,
-    RawModelOptions, RawProgress, RawStreamOptions, SOURCE, Scheduler, Stage, Status,
+    Bytes, Device, Dtype, FRESH_NOISE, KEEP_PAST, MOTION_ADAPTIVE, PromptEnhance, RawBlock, RawGeneration,
+    RawModelOptions, RawProgress, RawStreamOptions, SOURCE, SOURCE_PROMPT, Scheduler, Stage, Status,
 };
 
 use crate::call::Failure;
@@ -79,12 +79,13 @@ pub(crate) fn stream_options(raw: &RawStreamOptions) -> StreamOptions {
 
 pub(crate) fn block_request<'a>(
     raw: &RawBlock,
-    (prompt, negative_prompt): (&'a str, &'a str),
+    [prompt, negative_prompt, source_prompt]: [&'a str; 3],
     pixels: &'a [u8],
 ) -> BlockRequest<'a> {
     let flag = |flag| raw.flags & flag != 0;
     BlockRequest {
         prompt,
+        keep_past: flag(KEEP_PAST),
         negative_prompt,
         guidance_scale: raw.guidance_scale,
         num_inference_steps: raw.num_inference_steps.into(),
@@ -93,6 +94,7 @@ pub(crate) fn block_request<'a>(
             strength: raw.strength,
             fresh_noise: flag(FRESH_NOISE),
             motion_adaptive: flag(MOTION_ADAPTIVE),
+            source_prompt: flag(SOURCE_PROMPT).then_some(source_prompt),
         }),
     }
 }

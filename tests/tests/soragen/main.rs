@@ -1,6 +1,7 @@
 //! `soragen` in pipelines, with the real engine and tiny random models.
 
 mod bad_input;
+mod endless;
 mod enhance;
 mod installed;
 mod negotiation;

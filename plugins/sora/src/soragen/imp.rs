@@ -14,11 +14,12 @@ use sora_gst::{Provenance, provenance};
 
 use super::job::Frame;
 use super::negotiate::Output;
-use super::settings::{self, Plan, Settings, WISHES, Wishes};
+use super::settings::{self, Plan, Settings, WISHES};
 use super::stats::Stats;
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
-use super::{caps, negotiate, record, tags};
+use super::text_pad::{self, TextPad};
+use super::{caps, negotiate};
 use crate::model::ModelInfo;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -39,7 +40,7 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(10);
 pub struct SoraGen {
     settings: Mutex<Settings>,
     state: Mutex<State>,
-    stats: Mutex<Stats>,
+    pub(super) stats: Mutex<Stats>,
     kept_model: KeptModel,
     /// An ERROR has been posted; one is enough.
     failed: AtomicBool,
@@ -62,16 +63,18 @@ enum Start {
 pub(super) struct State {
     pub(super) model: Option<ModelInfo>,
     pub(super) run: Option<Run>,
+    /// Where the text pad has been requested.
+    pub(super) text: Option<TextPad>,
     flushing: bool,
 }
 
 /// What lives from PAUSED on.
 pub(super) struct Run {
-    plan: Plan,
+    pub(super) plan: Plan,
     pub(super) output: Option<Output>,
-    clip: Clip,
+    pub(super) clip: Clip,
     /// The clip's size is settled and its frames have this size.
-    size: Option<(u32, u32)>,
+    pub(super) size: Option<(u32, u32)>,
     /// Index of the next frame in time.
     pub(super) frame: u64,
     /// Frames that have been shown.
@@ -82,9 +85,9 @@ pub(super) struct Run {
     /// Tags that wait for what the enhancer makes of the prompt.
     pub(super) tags_due: Option<Generation>,
     /// How the clip is made, told to whoever asks.
-    provenance: Provenance,
+    pub(super) provenance: Provenance,
     /// What it is made by, once it is requested.
-    generation: Option<Generation>,
+    pub(super) generation: Option<Generation>,
 }
 
 impl SoraGen {
@@ -190,48 +193,8 @@ impl SoraGen {
         Ok((run.clip.clone(), Some(generation)))
     }
 
-    /// What the next block of a stream is to be; `None` when the element has stopped.
-    pub(super) fn wishes(&self) -> Option<Wishes> {
-        let settings = self.settings();
-        self.model_and(|model, _| settings.wishes(&model.native))
-    }
-
-    /// Blocks that wait were made by other wishes. Only of a clip without an end: others stay what they began as.
-    fn drop_outdated_blocks(&self) {
-        let job = {
-            let state = self.state();
-            let run = state.run.as_ref().filter(|run| run.plan.num_frames == 0 && run.size.is_some());
-            run.map(|run| run.clip.job.clone())
-        };
-        let dropped = job.map_or(0, |job| job.drop_waiting());
-        if dropped > 0 {
-            gst::debug!(CAT, imp = self, "{dropped} blocks of before the change are dropped");
-            self.update_stats(|stats| stats.outdated_blocks += dropped as u64);
-        }
-    }
-
-    /// A block by other wishes begins: what is told of the stream follows.
-    pub(super) fn wishes_changed(&self, wishes: &Wishes) {
-        gst::info!(CAT, imp = self, "from the next block on: {wishes:?}");
-        let generation = {
-            let mut state = self.state();
-            let generation = state.run.as_mut().and_then(|run| run.generation.as_mut());
-            let Some(generation) = generation else { return };
-            generation.prompt.clone_from(&wishes.prompt);
-            generation.negative_prompt.clone_from(&wishes.negative_prompt);
-            generation.guidance_scale = wishes.guidance_scale;
-            generation.clone()
-        };
-        self.update_stats(|stats| stats.prompt_used = Some(wishes.prompt.clone()));
-        self.tell_record(&generation);
-    }
-
-    pub(super) fn prompt_used(&self) -> Option<String> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).prompt_used.clone()
-    }
-
     /// The model is known: in READY and above.
-    fn model_and<T>(&self, take: impl FnOnce(&ModelInfo, Option<&Run>) -> T) -> Option<T> {
+    pub(super) fn model_and<T>(&self, take: impl FnOnce(&ModelInfo, Option<&Run>) -> T) -> Option<T> {
         let state = self.state();
         state.model.as_ref().map(|model| take(model, state.run.as_ref()))
     }
@@ -321,7 +284,10 @@ impl ElementImpl for SoraGen {
             let caps = caps::template();
             let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Always);
             // The parameters of a valid template.
-            vec![gst::PadTemplate::new("src", direction, presence, &caps).expect("a valid template")]
+            vec![
+                gst::PadTemplate::new("src", direction, presence, &caps).expect("a valid template"),
+                text_pad::template(),
+            ]
         });
         &TEMPLATES
     }
@@ -362,6 +328,19 @@ impl ElementImpl for SoraGen {
             drop(kept);
         }
         result
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        self.request_text_pad(template)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        self.release_text_pad(pad);
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
@@ -409,6 +388,10 @@ impl BaseSrcImpl for SoraGen {
         if plan.prompt_enhance == PromptEnhance::Local {
             model.check_enhancer()?;
         }
+        if plan.num_frames != 0 && self.state().text.is_some() {
+            let text = "The text pad gives prompts to videos without an end (num-frames=0) only.";
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        }
         if let Some(text) = &plan.rounded {
             gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
         }
@@ -427,7 +410,10 @@ impl BaseSrcImpl for SoraGen {
             provenance: Provenance::default(),
             generation: None,
         };
-        self.state().run = Some(run);
+        let mut state = self.state();
+        state.run = Some(run);
+        // What was said in the last run is over; the pad is active only after this.
+        state.text = state.text.take().map(|_| TextPad::default());
         Ok(())
     }
 
@@ -559,27 +545,5 @@ impl SoraGen {
         if let Some(run) = &state.run {
             run.clip.job.set_flushing(flushing);
         }
-    }
-}
-
-impl SoraGen {
-    pub(super) fn send_tags(&self, generation: &Generation, enhanced: Option<&str>) {
-        let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
-        let tags = tags::of_clip(&name, generation, enhanced);
-        self.parent_send_event(gst::event::Tag::new(tags));
-    }
-
-    /// Publishes how the clip is made, before its first frame leaves.
-    pub(super) fn tell_record(&self, generation: &Generation) {
-        let policy = self.settings().prompt_policy();
-        let told = {
-            let mut state = self.state();
-            let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
-            let rate = frame_rate(model, run.output.as_ref());
-            run.provenance = record::of_clip(&model.name, generation, rate, policy);
-            run.provenance.origin = Some(self.obj().path_string().into());
-            run.provenance.clone()
-        };
-        provenance::publish(self.obj().upcast_ref(), &told);
     }
 }

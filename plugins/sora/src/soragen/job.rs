@@ -163,6 +163,14 @@ impl Job {
         true
     }
 
+    /// Waits a moment; `false` when the clip was called off.
+    pub(super) fn pause(&self, moment: Duration) -> bool {
+        let state = self.lock();
+        // Whatever wakes it: who calls this looks again.
+        drop(self.changed.wait_timeout(state, moment).unwrap_or_else(PoisonError::into_inner));
+        !self.is_cancelled()
+    }
+
     /// No more frames will come.
     pub(super) fn end(&self, end: End) {
         self.lock().end = Some(end);

@@ -25,11 +25,22 @@
 //! block that is begun, and blocks that wait are dropped for it. A live source that cannot keep up says so, with
 //! figures, and does as `lag-policy` says.
 //!
+//! A stream on the `text` pad gives prompts times, so that subtitles are a storyboard:
+//!
+//! ```text
+//! soragen name=story num-frames=0 ! ... filesrc location=storyboard.srt ! subparse ! story.text
+//! ```
+//!
+//! The prompt of the cue that began last holds until the next one begins; before the first, that of the property.
+//! The video ends with the last cue, once the stream of cues has ended. A source that is not live waits for the
+//! first cue before it makes anything. Times are exact to a block.
+//!
 //! After the last frame the element sends EOS. A flush throws the clip away and makes the same clip
 //! again from its first frame. Seeking is not possible.
 
 mod caps;
 mod convert;
+mod cues;
 mod frames;
 mod imp;
 mod job;
@@ -39,7 +50,9 @@ mod settings;
 mod stats;
 mod stream;
 mod tags;
+mod text_pad;
 mod timing;
+mod wishes;
 mod worker;
 
 use gst::glib;
@@ -115,6 +128,19 @@ pub enum PromptPolicy {
     Text,
 }
 
+/// What becomes of the past when the prompt changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraPromptChange")]
+pub enum PromptChange {
+    /// It is forgotten.
+    #[default]
+    #[enum_value(name = "It is forgotten: the next block shows the new prompt", nick = "cut")]
+    Cut,
+    /// It is seen again under the new prompt.
+    #[enum_value(name = "It is seen again under the new prompt: the scene goes on, and may resist", nick = "keep")]
+    Keep,
+}
+
 /// What a live source does with frames that are not ready at their time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstSoraLagPolicy")]
@@ -149,6 +175,7 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     PromptEnhance::static_type();
     PromptPolicy::static_type();
     LagPolicy::static_type();
+    PromptChange::static_type();
     // Rank none: nothing that picks sources by itself should start a diffusion model.
     gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
 }

@@ -7,7 +7,7 @@ use gst::prelude::*;
 use sora_engine_api as api;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
-use super::{LagPolicy, PromptEnhance, PromptPolicy, Scheduler};
+use super::{LagPolicy, PromptChange, PromptEnhance, PromptPolicy, Scheduler};
 use crate::choice::{self, ModelChoice, Text};
 
 /// Values of the writable properties, as given.
@@ -24,6 +24,7 @@ pub(super) struct Settings {
     scheduler: Scheduler,
     pub(super) is_live: bool,
     pub(super) lag_policy: LagPolicy,
+    prompt_change: PromptChange,
     pub(super) choice: ModelChoice,
 }
 
@@ -41,6 +42,7 @@ impl Default for Settings {
             scheduler: Scheduler::default(),
             is_live: false,
             lag_policy: LagPolicy::default(),
+            prompt_change: PromptChange::default(),
             choice: ModelChoice::default(),
         }
     }
@@ -68,6 +70,19 @@ pub(super) struct Wishes {
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
     pub(super) guidance_scale: f64,
+    /// Whether another prompt leaves the past as it is.
+    pub(super) keep_past: bool,
+}
+
+/// What is to be made next.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Wished {
+    /// A block.
+    Block(Wishes),
+    /// Nothing before the text pad has said something.
+    NotYet,
+    /// Nothing more: the storyboard is over.
+    End,
 }
 
 /// The properties that are [`Wishes`].
@@ -127,6 +142,7 @@ impl Settings {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
             guidance_scale: self.guidance_scale(native),
+            keep_past: self.prompt_change == PromptChange::Keep,
         }
     }
 
@@ -155,6 +171,7 @@ impl Settings {
             "scheduler" => self.scheduler = get(value),
             "is-live" => self.is_live = get(value),
             "lag-policy" => self.lag_policy = get(value),
+            "prompt-change" => self.prompt_change = get(value),
             other => assert!(self.choice.set(other, value), "{other} is not in the list of properties"),
         }
     }
@@ -173,6 +190,7 @@ impl Settings {
             "scheduler" => self.scheduler.to_value(),
             "is-live" => self.is_live.to_value(),
             "lag-policy" => self.lag_policy.to_value(),
+            "prompt-change" => self.prompt_change.to_value(),
             other => return self.choice.value(other),
         })
     }
@@ -255,6 +273,11 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .blurb("Act as a live source: frames leave at their time on the pipeline's clock, only while playing")
             .default_value(false)
             .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("prompt-change", PromptChange::Cut)
+            .nick("Prompt change")
+            .blurb("What becomes of the past when the prompt changes without an end (num-frames=0)")
+            .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder_with_default("lag-policy", LagPolicy::SlowDown)
             .nick("Lag policy")

@@ -2,15 +2,18 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gst::subclass::prelude::*;
 use sora_engine_api::{
     Block, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, Stream, StreamOptions,
 };
 
-use super::settings::Wishes;
+use super::settings::{Wished, Wishes};
 use super::worker::Worker;
+
+/// How often the text pad is looked at before it has said anything.
+const POLL: Duration = Duration::from_millis(5);
 
 impl Worker {
     /// Makes blocks until the clip is called off.
@@ -21,10 +24,17 @@ impl Worker {
             prompt: generation.prompt.clone(),
             negative_prompt: generation.negative_prompt.clone(),
             guidance_scale: generation.guidance_scale,
+            keep_past: false,
         };
+        let mut frame = 0;
         loop {
             let element = self.element().ok_or(EngineError::Cancelled)?;
-            let wishes = element.imp().wishes().unwrap_or_else(|| shown.clone());
+            let wishes = match element.imp().wishes(frame).ok_or(EngineError::Cancelled)? {
+                Wished::Block(wishes) => wishes,
+                Wished::End => return Ok(()),
+                Wished::NotYet if self.job.pause(POLL) => continue,
+                Wished::NotYet => return Err(EngineError::Cancelled),
+            };
             if wishes != shown {
                 element.imp().wishes_changed(&wishes);
                 shown = wishes;
@@ -33,6 +43,7 @@ impl Worker {
             let began = Instant::now();
             let block = Block {
                 prompt: &shown.prompt,
+                keep_past: shown.keep_past,
                 negative_prompt: &shown.negative_prompt,
                 num_inference_steps: generation.num_inference_steps,
                 guidance_scale: shown.guidance_scale,
@@ -43,6 +54,7 @@ impl Worker {
             self.update_stats(|stats| stats.block(began.elapsed()));
             // Outside of the engine's call: it may take long, and the process may end meanwhile.
             let Making { made, frame_size, .. } = making;
+            frame += made.len().checked_div(frame_size).unwrap_or(0) as u64;
             self.frames_flow();
             if !self.job.push(&made, frame_size) {
                 return Err(EngineError::Cancelled);

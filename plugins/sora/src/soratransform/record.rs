@@ -56,6 +56,7 @@ mod tests {
         let style = Style {
             prompt: "pencil sketch".into(),
             negative_prompt: String::new(),
+            source_prompt: None,
             strength: 0.5,
             fresh_noise: false,
             motion_adaptive: false,

@@ -48,6 +48,8 @@ impl Restyler {
         }
         let block = Block {
             prompt: &style.prompt,
+            // The frames carry the scene on; the past would hold on to the style.
+            keep_past: false,
             negative_prompt: &style.negative_prompt,
             num_inference_steps: style.num_inference_steps,
             guidance_scale: style.guidance_scale,
@@ -56,6 +58,7 @@ impl Restyler {
                 strength: style.strength,
                 fresh_noise: style.fresh_noise,
                 motion_adaptive: style.motion_adaptive,
+                source_prompt: style.source_prompt.as_deref(),
             }),
         };
         let mut watch = Watch { made: Vec::with_capacity(whole), listener };

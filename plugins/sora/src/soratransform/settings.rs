@@ -19,6 +19,7 @@ pub(super) struct Settings {
     prompt: Text,
     prompt_policy: PromptPolicy,
     negative_prompt: Text,
+    source_prompt: Option<Text>,
     strength: f64,
     noise_mode: NoiseMode,
     motion_adaptive: bool,
@@ -37,6 +38,7 @@ impl Default for Settings {
             prompt: Text::default(),
             prompt_policy: PromptPolicy::default(),
             negative_prompt: Text::default(),
+            source_prompt: None,
             strength: DEFAULT_STRENGTH,
             noise_mode: NoiseMode::default(),
             motion_adaptive: false,
@@ -56,6 +58,7 @@ impl Default for Settings {
 pub(super) struct Style {
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
+    pub(super) source_prompt: Option<String>,
     /// Above 0.
     pub(super) strength: f64,
     pub(super) fresh_noise: bool,
@@ -69,6 +72,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<(), String> {
         self.prompt.checked("prompt")?;
         self.negative_prompt.checked("negative-prompt")?;
+        self.source_prompt.as_ref().map(|text| text.checked("source-prompt")).transpose()?;
         if self.guidance_scale.is_nan() {
             return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());
         }
@@ -91,6 +95,7 @@ impl Settings {
         (!self.passes_through()).then(|| Style {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
+            source_prompt: self.source_prompt.as_ref().map(Text::shown),
             strength: self.strength,
             fresh_noise: self.noise_mode == NoiseMode::Fresh,
             motion_adaptive: self.motion_adaptive,
@@ -123,6 +128,9 @@ impl Settings {
             "prompt" => self.prompt = Text::of(value),
             "prompt-policy" => self.prompt_policy = get(value),
             "negative-prompt" => self.negative_prompt = Text::of(value),
+            "source-prompt" => {
+                self.source_prompt = Some(Text::of(value)).filter(|text| !text.shown().is_empty());
+            }
             "strength" => self.strength = get(value),
             "noise-mode" => self.noise_mode = get(value),
             "motion-adaptive" => self.motion_adaptive = get(value),
@@ -143,6 +151,7 @@ impl Settings {
             "prompt" => self.prompt.shown().to_value(),
             "prompt-policy" => self.prompt_policy.to_value(),
             "negative-prompt" => self.negative_prompt.shown().to_value(),
+            "source-prompt" => self.source_prompt.as_ref().map(Text::shown).unwrap_or_default().to_value(),
             "strength" => self.strength.to_value(),
             "noise-mode" => self.noise_mode.to_value(),
             "motion-adaptive" => self.motion_adaptive.to_value(),
@@ -182,6 +191,12 @@ fn live_properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecString::builder("negative-prompt")
             .nick("Negative prompt")
             .blurb("What the video should not look like; only used when guidance-scale is above 1")
+            .default_value("")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("source-prompt")
+            .nick("Source prompt")
+            .blurb("What the video shows as it comes in: with it, only the difference between the two prompts is applied, which keeps more of the shapes and takes two passes per step; empty = frames are noised and denoised")
             .default_value("")
             .mutable_playing()
             .build(),

@@ -51,14 +51,20 @@ impl Branch {
 }
 
 impl TextToVideoPipeline {
-    /// Makes the memory one of these prompts: what was remembered under another is seen again under the new one.
+    /// Makes the memory one of these prompts: what was remembered under another is seen again under the new one, or
+    /// forgotten.
     pub(super) fn tell_prompt(
         &self,
         memory: &mut Memory,
         prompt: &str,
         negative: Option<&str>,
+        keep_past: bool,
     ) -> Result<()> {
         if memory.conditional.as_ref().is_none_or(|branch| branch.prompt != prompt) {
+            if !keep_past {
+                memory.kept.clear();
+                memory.unconditional = None;
+            }
             memory.conditional = Some(self.branch(memory, prompt)?);
         }
         let current = memory.unconditional.as_ref().map(|branch| branch.prompt.as_str());

@@ -39,8 +39,12 @@ pub struct StreamOptions {
 /// One block to make.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockRequest<'a> {
-    /// What to show. Another prompt than before is told to what is remembered, too.
+    /// What to show.
     pub prompt: &'a str,
+    /// With another prompt than before, whether the past is kept, and seen again under it: then the video goes on
+    /// and changes slowly, as far as its past lets it. Otherwise the past is forgotten, and the next block shows the
+    /// prompt.
+    pub keep_past: bool,
     /// What to steer away from; only used with guidance.
     pub negative_prompt: &'a str,
     /// How strongly to follow the prompt; up to 1 there is no guidance and one pass per step.
@@ -62,12 +66,17 @@ pub struct BlockSource<'a> {
     pub fresh_noise: bool,
     /// Lessens the strength where there is fast motion.
     pub motion_adaptive: bool,
+    /// What the frames show. With it only the difference between this prompt and the block's is applied to them
+    /// (FlowEdit, arXiv 2412.08629), in two passes per step; without it they are noised and denoised (SDEdit).
+    pub source_prompt: Option<&'a str>,
 }
 
 /// A stream in the making. Belongs to the pipeline that opened it.
 pub struct BlockStream {
     options: StreamOptions,
     memory: Memory,
+    /// The past of the source, where a source prompt is given.
+    source_memory: Memory,
     encoder: FeatureCache,
     decoder: FeatureCache,
     pace: Pace,
@@ -96,6 +105,15 @@ impl BlockStream {
     }
 }
 
+/// Where denoising begins.
+struct Beginning {
+    noise: Tensor,
+    /// The source's latents, as the transformer sees them.
+    clean: Option<Tensor>,
+    /// The noise levels to visit.
+    levels: Vec<f64>,
+}
+
 impl TextToVideoPipeline {
     /// Opens a stream; computes nothing yet.
     ///
@@ -115,6 +133,7 @@ impl TextToVideoPipeline {
         Ok(BlockStream {
             options: options.clone(),
             memory: Memory::new(memory),
+            source_memory: Memory::new(memory),
             encoder: FeatureCache::new(),
             decoder: FeatureCache::new(),
             pace: Pace::default(),
@@ -197,25 +216,42 @@ impl TextToVideoPipeline {
     ) -> Result<Tensor> {
         report(on_progress, Progress::Encoding)?;
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
-        self.tell_prompt(&mut stream.memory, request.prompt, negative)?;
-        let (mut latents, levels) = self.beginning(stream, request)?;
+        self.tell_prompt(&mut stream.memory, request.prompt, negative, request.keep_past)?;
+        let Beginning { noise, clean, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
+        let contrast = request.source.and_then(|source| source.source_prompt);
+        if let Some(source_prompt) = contrast {
+            self.tell_prompt(&mut stream.source_memory, source_prompt, None, request.keep_past)?;
+        }
+        let sigma = levels[0];
+        let mut latents = match (&clean, contrast) {
+            (None, _) => noise.shallow_clone(),
+            (Some(clean), None) => &noise * sigma + clean * (1.0 - sigma),
+            (Some(clean), Some(_)) => clean.copy(),
+        };
         for (step, pair) in levels.windows(2).enumerate() {
             report(on_progress, Progress::Step { step, of })?;
-            let velocity = self.block_velocity(&stream.memory, &latents, pair[0], request.guidance_scale);
-            latents += velocity.to_kind(Kind::Float) * (pair[1] - pair[0]);
+            let (sigma, next) = (pair[0], pair[1]);
+            let velocity = match (&clean, contrast) {
+                (Some(clean), Some(_)) => {
+                    let noisy = &noise * sigma + clean * (1.0 - sigma);
+                    let edited = &latents + &noisy - clean;
+                    self.block_velocity(&stream.memory, &edited, sigma, request.guidance_scale)
+                        - self.block_velocity(&stream.source_memory, &noisy, sigma, 1.0)
+                }
+                _ => self.block_velocity(&stream.memory, &latents, sigma, request.guidance_scale),
+            };
+            latents += velocity.to_kind(Kind::Float) * (next - sigma);
         }
         report(on_progress, Progress::Step { step: of, of })?;
         self.remember(&mut stream.memory, &latents);
+        if let (Some(clean), Some(_)) = (&clean, contrast) {
+            self.remember(&mut stream.source_memory, clean);
+        }
         Ok(latents)
     }
 
-    /// Where denoising begins: the noisy latents, and the noise levels to visit.
-    fn beginning(
-        &self,
-        stream: &mut BlockStream,
-        request: &BlockRequest<'_>,
-    ) -> Result<(Tensor, Vec<f64>)> {
+    fn beginning(&self, stream: &mut BlockStream, request: &BlockRequest<'_>) -> Result<Beginning> {
         let StreamOptions { width, height, seed, .. } = stream.options;
         let scale = self.vae.config().spatial_scale_factor();
         let shape = [1, self.transformer.config().in_channels, 1, height / scale, width / scale];
@@ -224,7 +260,8 @@ impl TextToVideoPipeline {
         let seed = seed.wrapping_add(if fresh { stream.blocks.wrapping_mul(SEED_STEP) } else { 0 });
         let noise = seeded_noise(seed, &shape).to_device(self.device);
         let Some(source) = request.source else {
-            return Ok((noise, levels(1.0, request.num_inference_steps, shift)));
+            let levels = levels(1.0, request.num_inference_steps, shift);
+            return Ok(Beginning { noise, clean: None, levels });
         };
         let frames = stream.block_frames();
         let video = Tensor::from_data_size(source.pixels, &[frames, height, width, 3], Kind::Uint8)
@@ -241,7 +278,6 @@ impl TextToVideoPipeline {
         // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
         let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
         let levels = levels(strength, request.num_inference_steps, shift);
-        let sigma = levels[0];
-        Ok((noise * sigma + clean * (1.0 - sigma), levels))
+        Ok(Beginning { noise, clean: Some(clean), levels })
     }
 }
