@@ -116,6 +116,33 @@ fn another_prompt_shows_within_two_blocks() {
 }
 
 #[test]
+fn a_past_that_is_kept_goes_on_and_one_that_is_cut_does_not() {
+    let model = Model::new();
+    let made = |change: &str| {
+        let line = model.soragen(&format!("num-frames=0 seed=1 prompt=\"a ball\" prompt-change={change}"))
+            + " ! video/x-raw,format=RGB ! appsink name=sink sync=true max-buffers=1";
+        let mut playing = play(&line);
+        playing.pipeline.set_state(gst::State::Playing).expect("it starts");
+        let src = playing.src();
+        while playing.frames_so_far() < 5 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        src.set_property("prompt", "snow");
+        let at = playing.frames_so_far();
+        while playing.frames_so_far() < at + 16 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert!(src.send_event(gst::event::Eos::new()));
+        playing.wait_for_end();
+        assert_eq!(src.property::<String>("prompt-used"), "snow");
+        playing.stop().assert_clean().frames()
+    };
+    let (kept, cut) = (made("keep"), made("cut"));
+    assert_eq!(kept[..5], cut[..5]);
+    assert_ne!(kept.last(), cut.last());
+}
+
+#[test]
 fn blocks_join_without_a_flicker() {
     let report = sora_tests::run(
         &(embedded("num-frames=0 num-buffers=129 seed=3 prompt=\"a red ball rolls on the grass\"")

@@ -9,3 +9,4 @@ mod output;
 mod parity;
 mod sharing;
 mod states;
+mod storyboard;

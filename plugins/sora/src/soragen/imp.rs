@@ -19,7 +19,7 @@ use super::stats::Stats;
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
 use super::text_pad::{self, TextPad};
-use super::{caps, negotiate};
+use super::{caps, image, negotiate};
 use crate::model::ModelInfo;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -387,6 +387,9 @@ impl BaseSrcImpl for SoraGen {
         let plan = self.settings().plan(&model.rules, &model.native).map_err(refuse)?;
         if plan.prompt_enhance == PromptEnhance::Local {
             model.check_enhancer()?;
+        }
+        if let Some(path) = &plan.image {
+            image::check(path)?;
         }
         if plan.num_frames != 0 && self.state().text.is_some() {
             let text = "The text pad gives prompts to videos without an end (num-frames=0) only.";

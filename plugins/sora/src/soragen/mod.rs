@@ -25,6 +25,9 @@
 //! block that is begun, and blocks that wait are dropped for it. A live source that cannot keep up says so, with
 //! figures, and does as `lag-policy` says.
 //!
+//! With `image` the video begins with a picture, scaled and cropped to its size, and goes on from it as the prompt
+//! says, block by block as above, for `num-frames` or without an end.
+//!
 //! A stream on the `text` pad gives prompts times, so that subtitles are a storyboard:
 //!
 //! ```text
@@ -42,6 +45,7 @@ mod caps;
 mod convert;
 mod cues;
 mod frames;
+mod image;
 mod imp;
 mod job;
 mod negotiate;

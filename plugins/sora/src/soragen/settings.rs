@@ -1,5 +1,6 @@
 //! The properties: what users may ask for, and what of it makes sense.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use gst::glib;
@@ -22,6 +23,7 @@ pub(super) struct Settings {
     guidance_scale: f64,
     num_frames: i32,
     scheduler: Scheduler,
+    image: Option<PathBuf>,
     pub(super) is_live: bool,
     pub(super) lag_policy: LagPolicy,
     prompt_change: PromptChange,
@@ -40,6 +42,7 @@ impl Default for Settings {
             guidance_scale: -1.0,
             num_frames: -1,
             scheduler: Scheduler::default(),
+            image: None,
             is_live: false,
             lag_policy: LagPolicy::default(),
             prompt_change: PromptChange::default(),
@@ -60,6 +63,8 @@ pub(super) struct Plan {
     pub(super) guidance_scale: f64,
     pub(super) scheduler: api::Scheduler,
     pub(super) seed: u64,
+    /// The picture it begins with.
+    pub(super) image: Option<PathBuf>,
     /// Says how `num_frames` was rounded, if it was.
     pub(super) rounded: Option<String>,
 }
@@ -103,8 +108,8 @@ impl Settings {
                 self.num_frames
             )
         });
-        if num_frames == 0 && self.prompt_enhance != PromptEnhance::Off {
-            return Err("prompt-enhance is local, which works for clips and not without an end (num-frames=0)".into());
+        if (num_frames == 0 || self.image.is_some()) && self.prompt_enhance != PromptEnhance::Off {
+            return Err("prompt-enhance is local, which works neither without an end (num-frames=0) nor with image".into());
         }
         if self.guidance_scale.is_nan() {
             return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());
@@ -126,6 +131,7 @@ impl Settings {
                 Scheduler::FlowMatchEuler => api::Scheduler::FlowMatchEuler,
             },
             seed: u64::try_from(self.seed).unwrap_or_else(|_| choice::random_seed()),
+            image: self.image.clone(),
             rounded,
         })
     }
@@ -169,6 +175,7 @@ impl Settings {
             "guidance-scale" => self.guidance_scale = get(value),
             "num-frames" => self.num_frames = get(value),
             "scheduler" => self.scheduler = get(value),
+            "image" => self.image = choice::path(value),
             "is-live" => self.is_live = get(value),
             "lag-policy" => self.lag_policy = get(value),
             "prompt-change" => self.prompt_change = get(value),
@@ -188,6 +195,7 @@ impl Settings {
             "guidance-scale" => self.guidance_scale.to_value(),
             "num-frames" => self.num_frames.to_value(),
             "scheduler" => self.scheduler.to_value(),
+            "image" => choice::shown(self.image.as_ref()),
             "is-live" => self.is_live.to_value(),
             "lag-policy" => self.lag_policy.to_value(),
             "prompt-change" => self.prompt_change.to_value(),
@@ -266,6 +274,11 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecEnum::builder_with_default("scheduler", Scheduler::Auto)
             .nick("Scheduler")
             .blurb("The sampler of the denoising loop")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("image")
+            .nick("Image")
+            .blurb("Path of a picture, PNG or JPEG, that the video begins with; unset = none")
             .mutable_ready()
             .build(),
         glib::ParamSpecBoolean::builder("is-live")

@@ -1,14 +1,16 @@
-//! A clip without an end: the worker makes block after block, each by what is wished for when it begins.
+//! A clip without an end, or one that begins with a picture: the worker makes block after block, each by what is wished for when it begins.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gst::subclass::prelude::*;
 use sora_engine_api::{
-    Block, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, Stream, StreamOptions,
+    Block, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, Source, Stream, StreamOptions,
 };
 
+use super::image;
 use super::settings::{Wished, Wishes};
 use super::worker::Worker;
 
@@ -16,8 +18,13 @@ use super::worker::Worker;
 const POLL: Duration = Duration::from_millis(5);
 
 impl Worker {
-    /// Makes blocks until the clip is called off.
-    pub(super) fn stream(&self, model: &Arc<Model>, generation: &Generation) -> Result<(), EngineError> {
+    /// Makes blocks until the clip has its length or is called off.
+    pub(super) fn stream(
+        &self,
+        model: &Arc<Model>,
+        generation: &Generation,
+        image: Option<PathBuf>,
+    ) -> Result<(), EngineError> {
         let Generation { width, height, seed, .. } = *generation;
         let mut stream = Stream::open(model, StreamOptions { width, height, seed })?;
         let mut shown = Wishes {
@@ -26,8 +33,10 @@ impl Worker {
             guidance_scale: generation.guidance_scale,
             keep_past: false,
         };
+        let picture = image.map(|path| image::load(&path, (width, height))).transpose();
+        let mut picture = picture.map_err(EngineError::Request)?;
         let mut frame = 0;
-        loop {
+        while generation.num_frames == 0 || frame < u64::from(generation.num_frames) {
             let element = self.element().ok_or(EngineError::Cancelled)?;
             let wishes = match element.imp().wishes(frame).ok_or(EngineError::Cancelled)? {
                 Wished::Block(wishes) => wishes,
@@ -47,10 +56,18 @@ impl Worker {
                 negative_prompt: &shown.negative_prompt,
                 num_inference_steps: generation.num_inference_steps,
                 guidance_scale: shown.guidance_scale,
-                source: None,
+                // Nothing of the picture is made anew: the model remembers it as the first frame.
+                source: picture.as_deref().map(|pixels| Source {
+                    pixels,
+                    strength: 0.0,
+                    fresh_noise: false,
+                    motion_adaptive: false,
+                    source_prompt: None,
+                }),
             };
             let mut making = Making { worker: self, made: Vec::new(), frame_size: 0 };
             stream.next_block(&block, &mut making)?;
+            picture = None;
             self.update_stats(|stats| stats.block(began.elapsed()));
             // Outside of the engine's call: it may take long, and the process may end meanwhile.
             let Making { made, frame_size, .. } = making;
@@ -60,6 +77,7 @@ impl Worker {
                 return Err(EngineError::Cancelled);
             }
         }
+        Ok(())
     }
 }
 

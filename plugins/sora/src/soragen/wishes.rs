@@ -1,5 +1,6 @@
 //! What is wished for now, and what is told of the stream that is made by it.
 
+use std::path::PathBuf;
 use std::sync::PoisonError;
 
 use gst::prelude::*;
@@ -14,6 +15,11 @@ use super::timing::time_of_frame;
 use super::{record, tags};
 
 impl SoraGen {
+    /// The picture that the video begins with.
+    pub(super) fn image(&self) -> Option<PathBuf> {
+        self.model_and(|_, run| run.and_then(|run| run.plan.image.clone())).flatten()
+    }
+
     /// What the block that begins with this frame is to be; `None` when the element has stopped.
     pub(super) fn wishes(&self, frame: u64) -> Option<Wished> {
         let settings = self.settings();
@@ -80,7 +86,7 @@ impl SoraGen {
             let mut state = self.state();
             let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
             let rate = frame_rate(model, run.output.as_ref());
-            run.provenance = record::of_clip(&model.name, generation, rate, policy);
+            run.provenance = record::of_clip(&model.name, generation, rate, policy, run.plan.image.is_some());
             run.provenance.origin = Some(self.obj().path_string().into());
             run.provenance.clone()
         };

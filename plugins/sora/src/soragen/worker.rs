@@ -122,8 +122,11 @@ impl Worker {
         self.reporter.start("generate", &format!("step 0 of {steps}"));
         self.update_stats(|stats| stats.generation = Some(generation.clone()));
         let began = Instant::now();
-        if generation.num_frames == 0 {
-            return self.stream(&model, &generation);
+        let image = self.element().and_then(|element| element.imp().image());
+        if generation.num_frames == 0 || image.is_some() {
+            self.stream(&model, &generation, image)?;
+            self.update_stats(|stats| stats.generate_time = began.elapsed());
+            return Ok(());
         }
         model.generate(&generation, &mut Watch::new(self, Some(&generation), began))?;
         self.reporter.complete("decoded");

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Frames are gathered into blocks: one frame at the beginning, then as many as the model's VAE makes one latent
-//! frame of. A block is encoded, noised by `strength`, denoised over what the model remembers of the blocks before
-//! it, and decoded; each frame keeps its time, flags and metas. The video keeps its size, format and rate: it is
+//! frame of. A block is encoded, restyled by `method` and `strength` over what the model remembers of the blocks
+//! before it, and decoded; each frame keeps its time, flags and metas. The video keeps its size, format and rate: it is
 //! scaled and padded to the model's working size and back.
 //!
 //! The element adds the time of all but one of a block's frames and that of the computation, answers LATENCY
@@ -36,6 +36,22 @@ glib::wrapper! {
     /// The element; see the [module](self).
     pub struct SoraTransform(ObjectSubclass<imp::SoraTransform>)
         @extends gst::Element, gst::Object;
+}
+
+/// How a block is restyled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraRestyleMethod")]
+pub enum Method {
+    /// FlowEdit, arXiv 2412.08629.
+    #[default]
+    #[enum_value(
+        name = "What the prompt asks for beyond source-prompt is added step by step: shapes are kept; two passes per step",
+        nick = "difference"
+    )]
+    Difference,
+    /// SDEdit, arXiv 2108.01073.
+    #[enum_value(name = "Noise is laid over the video and taken off by the prompt", nick = "noise")]
+    Noise,
 }
 
 /// Which noise is laid over the blocks.
@@ -68,6 +84,7 @@ pub enum QueuePolicy {
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    Method::static_type();
     NoiseMode::static_type();
     QueuePolicy::static_type();
     gst::Element::register(Some(plugin), "soratransform", gst::Rank::NONE, SoraTransform::static_type())

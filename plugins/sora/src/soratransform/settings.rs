@@ -6,12 +6,12 @@ use gst::glib;
 use gst::prelude::*;
 use sora_model::defaults::NativeSettings;
 
-use super::{NoiseMode, QueuePolicy};
+use super::{Method, NoiseMode, QueuePolicy};
 use crate::choice::{self, ModelChoice, Text};
 use crate::soragen::PromptPolicy;
 
-/// Strength that looks best with the embedded model; see docs/restyling.md.
-pub(super) const DEFAULT_STRENGTH: f64 = 0.35;
+/// Strength that looks best with the embedded model.
+pub(super) const DEFAULT_STRENGTH: f64 = 0.75;
 
 /// Values of the writable properties, as given.
 #[derive(Clone, Debug)]
@@ -19,7 +19,8 @@ pub(super) struct Settings {
     prompt: Text,
     prompt_policy: PromptPolicy,
     negative_prompt: Text,
-    source_prompt: Option<Text>,
+    source_prompt: Text,
+    method: Method,
     strength: f64,
     noise_mode: NoiseMode,
     motion_adaptive: bool,
@@ -38,7 +39,8 @@ impl Default for Settings {
             prompt: Text::default(),
             prompt_policy: PromptPolicy::default(),
             negative_prompt: Text::default(),
-            source_prompt: None,
+            source_prompt: Text::default(),
+            method: Method::default(),
             strength: DEFAULT_STRENGTH,
             noise_mode: NoiseMode::default(),
             motion_adaptive: false,
@@ -72,7 +74,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<(), String> {
         self.prompt.checked("prompt")?;
         self.negative_prompt.checked("negative-prompt")?;
-        self.source_prompt.as_ref().map(|text| text.checked("source-prompt")).transpose()?;
+        self.source_prompt.checked("source-prompt")?;
         if self.guidance_scale.is_nan() {
             return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());
         }
@@ -95,7 +97,7 @@ impl Settings {
         (!self.passes_through()).then(|| Style {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
-            source_prompt: self.source_prompt.as_ref().map(Text::shown),
+            source_prompt: (self.method == Method::Difference).then(|| self.source_prompt.shown()),
             strength: self.strength,
             fresh_noise: self.noise_mode == NoiseMode::Fresh,
             motion_adaptive: self.motion_adaptive,
@@ -128,9 +130,8 @@ impl Settings {
             "prompt" => self.prompt = Text::of(value),
             "prompt-policy" => self.prompt_policy = get(value),
             "negative-prompt" => self.negative_prompt = Text::of(value),
-            "source-prompt" => {
-                self.source_prompt = Some(Text::of(value)).filter(|text| !text.shown().is_empty());
-            }
+            "source-prompt" => self.source_prompt = Text::of(value),
+            "method" => self.method = get(value),
             "strength" => self.strength = get(value),
             "noise-mode" => self.noise_mode = get(value),
             "motion-adaptive" => self.motion_adaptive = get(value),
@@ -151,7 +152,8 @@ impl Settings {
             "prompt" => self.prompt.shown().to_value(),
             "prompt-policy" => self.prompt_policy.to_value(),
             "negative-prompt" => self.negative_prompt.shown().to_value(),
-            "source-prompt" => self.source_prompt.as_ref().map(Text::shown).unwrap_or_default().to_value(),
+            "source-prompt" => self.source_prompt.shown().to_value(),
+            "method" => self.method.to_value(),
             "strength" => self.strength.to_value(),
             "noise-mode" => self.noise_mode.to_value(),
             "motion-adaptive" => self.motion_adaptive.to_value(),
@@ -196,8 +198,13 @@ fn live_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecString::builder("source-prompt")
             .nick("Source prompt")
-            .blurb("What the video shows as it comes in: with it, only the difference between the two prompts is applied, which keeps more of the shapes and takes two passes per step; empty = frames are noised and denoised")
+            .blurb("What the video shows as it comes in, for method=difference; empty = anything")
             .default_value("")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("method", Method::Difference)
+            .nick("Method")
+            .blurb("How a block is restyled")
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("strength")
