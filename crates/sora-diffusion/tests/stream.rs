@@ -66,13 +66,7 @@ fn picture(frames: i64, start: i64) -> Vec<u8> {
 }
 
 fn source(pixels: &[u8], strength: f64) -> Option<BlockSource<'_>> {
-    Some(BlockSource {
-        pixels,
-        strength,
-        fresh_noise: false,
-        motion_adaptive: false,
-        source_prompt: None,
-    })
+    Some(BlockSource { pixels, strength, fresh_noise: false, motion_adaptive: false, source_prompt: None })
 }
 
 #[test]
@@ -211,12 +205,10 @@ fn what_is_out_of_bounds_is_refused_with_the_bound() {
 fn a_stream_that_was_broken_off_makes_no_more_blocks() {
     let pipeline = load();
     let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
-    let broken = pipeline.next_block(
-        &mut stream,
-        &block("a ball"),
-        &mut |_| ControlFlow::Break(()),
-        &mut |_| ControlFlow::Continue(()),
-    );
+    let broken =
+        pipeline.next_block(&mut stream, &block("a ball"), &mut |_| ControlFlow::Break(()), &mut |_| {
+            ControlFlow::Continue(())
+        });
     assert!(matches!(broken, Err(DiffusionError::Cancelled)));
     let error = make(&pipeline, &mut stream, &block("a ball")).expect_err("broken").to_string();
     assert!(error.contains("open another"), "{error}");

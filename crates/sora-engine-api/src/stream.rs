@@ -72,8 +72,8 @@ impl Stream {
         // SAFETY: all pointers are valid for the call.
         let status = unsafe { (model.engine.table.stream_open)(model.raw.as_ptr(), &raw, &mut stream) };
         model.engine.check(status)?;
-        let raw = NonNull::new(stream)
-            .ok_or_else(|| EngineError::Internal("the engine gave no stream".into()))?;
+        let raw =
+            NonNull::new(stream).ok_or_else(|| EngineError::Internal("the engine gave no stream".into()))?;
         Ok(Self { model: Arc::clone(model), raw })
     }
 

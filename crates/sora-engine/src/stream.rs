@@ -44,9 +44,7 @@ impl StreamHandle {
         let mut on_frames = |frames: FrameBatch<'_>| computing.outside(|| caller.frames(frames));
         with_log(
             move |line| caller.log(&line),
-            || {
-                Ok(self.loaded.pipeline.next_block(&mut stream, request, &mut on_progress, &mut on_frames)?)
-            },
+            || Ok(self.loaded.pipeline.next_block(&mut stream, request, &mut on_progress, &mut on_frames)?),
         )
     }
 }

@@ -57,10 +57,9 @@ fn milliseconds(nanoseconds: u64) -> f64 {
 
 /// How many frames a second can be restyled, with nothing else to wait for.
 fn throughput() -> Result<()> {
-    for (what, settings) in [
-        ("method=difference (the default)", ""),
-        ("method=noise strength=0.3", "method=noise strength=0.3"),
-    ] {
+    for (what, settings) in
+        [("method=difference (the default)", ""), ("method=noise strength=0.3", "method=noise strength=0.3")]
+    {
         let pipeline = run(&format!(
             "videotestsrc pattern=ball num-buffers=161 ! video/x-raw,width=128,height=128,framerate=8/1 \
              ! soratransform name=t seed=1 prompt=\"a pencil sketch of a ball\" {settings} ! fakesink"
@@ -68,7 +67,10 @@ fn throughput() -> Result<()> {
         wait(&pipeline)?;
         let mean: u64 = stat(&pipeline, "t", "mean-block-time")?;
         let fps: f64 = stat(&pipeline, "t", "possible-fps")?;
-        println!("throughput at 128x128, {what}: {fps:.1} frames/s, {:.0} ms a block of 4", milliseconds(mean));
+        println!(
+            "throughput at 128x128, {what}: {fps:.1} frames/s, {:.0} ms a block of 4",
+            milliseconds(mean)
+        );
         pipeline.set_state(gst::State::Null)?;
     }
     Ok(())
@@ -98,7 +100,8 @@ fn live(seconds: u64) -> Result<()> {
     });
     let (times, list) = (Arc::clone(&came), Arc::clone(&delays));
     element.static_pad("src").ok_or("no pad")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let came = info.buffer().and_then(|buffer| buffer.pts()).and_then(|pts| lock(&times).get(&pts).copied());
+        let came =
+            info.buffer().and_then(|buffer| buffer.pts()).and_then(|pts| lock(&times).get(&pts).copied());
         if let Some(came) = came {
             list.lock().unwrap_or_else(PoisonError::into_inner).push(came.elapsed());
         }
@@ -116,14 +119,19 @@ fn live(seconds: u64) -> Result<()> {
     let mut delays = delays.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let first = delays.first().copied().unwrap_or_default();
     // The first of each block waits longest; the stream's first frame is a block of its own.
-    let mut longest: Vec<f64> = delays.split_off(1).chunks(4).map(|block| block[0].as_secs_f64() * 1e3).collect();
+    let mut longest: Vec<f64> =
+        delays.split_off(1).chunks(4).map(|block| block[0].as_secs_f64() * 1e3).collect();
     longest.sort_by(f64::total_cmp);
     let at = |share: f64| longest.get((longest.len() as f64 * share) as usize).copied().unwrap_or_default();
     let [frames, dropped] = ["frames-out", "dropped"].map(|name| stat::<u64>(&pipeline, "t", name));
     let [mean, most] = ["mean-block-time", "max-block-time"].map(|name| stat::<u64>(&pipeline, "t", name));
     println!("live, 8 frames/s of 320x240 for {seconds} s: {} out, {} dropped", frames?, dropped?);
     println!("  block of 4: {:.0} ms on average, {:.0} ms at most", milliseconds(mean?), milliseconds(most?));
-    println!("  latency stated {stated:.0} ms; measured from pad to pad: median {:.0} ms, 95 of 100 within {:.0} ms", at(0.5), at(0.95));
+    println!(
+        "  latency stated {stated:.0} ms; measured from pad to pad: median {:.0} ms, 95 of 100 within {:.0} ms",
+        at(0.5),
+        at(0.95)
+    );
     println!("  first frame out {:.0} ms after it came in", first.as_secs_f64() * 1e3);
     pipeline.set_state(gst::State::Null)?;
     Ok(())

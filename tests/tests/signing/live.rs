@@ -104,8 +104,10 @@ fn what_cannot_be_signed_live_is_refused_by_name() {
         // Its fragments lie in one box that gets its length in the end.
         ("mp4mux fragment-duration=300 fragment-mode=first-moov-then-finalise", "no length"),
     ] {
-        let line =
-            format!("{SOURCE} ! {ENCODER} ! {mux} ! sorasign mode=live ! filesink location={}", path.display());
+        let line = format!(
+            "{SOURCE} ! {ENCODER} ! {mux} ! sorasign mode=live ! filesink location={}",
+            path.display()
+        );
         let errors = format!("{:?}", run(&line).errors());
         assert!(errors.contains(part), "{mux}: {errors}");
     }

@@ -188,9 +188,11 @@ fn hundreds_of_changes_block_nothing() {
 /// A live stream that takes far longer to make than to show, watched until it has shown so many frames.
 fn overloaded(policy: &str, frames: usize) -> (sora_tests::Report, gst::Element) {
     let model = Model::new();
-    let settings =
-        format!("num-frames=0 seed=1 is-live=true lag-policy={policy} num-inference-steps=20 num-buffers={frames}");
-    let line = model.soragen(&settings) + " ! video/x-raw,format=RGB,framerate=1000/1 ! appsink name=sink sync=false";
+    let settings = format!(
+        "num-frames=0 seed=1 is-live=true lag-policy={policy} num-inference-steps=20 num-buffers={frames}"
+    );
+    let line = model.soragen(&settings)
+        + " ! video/x-raw,format=RGB,framerate=1000/1 ! appsink name=sink sync=false";
     let mut playing = play(&line);
     playing.pipeline.set_state(gst::State::Playing).expect("it starts");
     playing.wait_for_end();
@@ -239,7 +241,8 @@ fn lag_is_bridged_by_the_last_frame() {
 fn null_at_any_moment_of_a_stream() {
     let model = Model::new();
     for moment in 0..20 {
-        let playing = play(&(model.soragen("num-frames=0 num-inference-steps=50") + " ! fakesink sync=false"));
+        let playing =
+            play(&(model.soragen("num-frames=0 num-inference-steps=50") + " ! fakesink sync=false"));
         playing.pipeline.set_state(gst::State::Playing).expect("it starts");
         std::thread::sleep(std::time::Duration::from_millis(17 * moment));
         let report = playing.stop();

@@ -214,7 +214,8 @@ fn the_record_says_that_footage_was_edited() {
     let mut query = gst::query::Context::new(sora_gst::provenance::CONTEXT_TYPE);
     assert!(source.query(&mut query));
     let told = sora_gst::Provenance::from_context(query.context().expect("an answer")).expect("of the type");
-    let record = sora_record::GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
+    let record =
+        sora_record::GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
     assert_eq!(record.mode, sora_record::Mode::Restyle);
     assert_eq!(record.prompt, Some(sora_record::Prompt::Text("a pencil sketch".into())));
     assert_eq!((record.width, record.height, record.seed), (Some(48), Some(32), Some(1)));

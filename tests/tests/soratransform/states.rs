@@ -43,7 +43,8 @@ fn an_unlinked_element_goes_up_and_down_three_times() {
 #[test]
 fn two_hundred_cycles() {
     let model = Model::new();
-    let line = format!("videotestsrc ! video/x-raw,width=48,height=32 ! {} ! fakesink", model.soratransform(""));
+    let line =
+        format!("videotestsrc ! video/x-raw,width=48,height=32 ! {} ! fakesink", model.soratransform(""));
     let playing = play(&line);
     for cycle in 0..200 {
         for state in [gst::State::Paused, gst::State::Playing, gst::State::Paused, gst::State::Ready] {

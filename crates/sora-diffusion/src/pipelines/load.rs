@@ -106,8 +106,12 @@ impl TextToVideoPipeline {
         }
         let _no_grad = tch::no_grad_guard();
         let mut silent = |_| ControlFlow::Continue(());
-        let mut loader =
-            Loader { device: self.device, done_bytes: Cell::new(0), total_bytes: 0, on_progress: &mut silent };
+        let mut loader = Loader {
+            device: self.device,
+            done_bytes: Cell::new(0),
+            total_bytes: 0,
+            on_progress: &mut silent,
+        };
         let (dir, kinds) = (&self.dir, self.kinds);
         let vae = loader
             .component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {

@@ -119,10 +119,15 @@ impl Generator {
         let (mut frames, mut at) = (Vec::new(), 0);
         let mut stream = self.pipeline.open_stream(&options)?;
         for _ in 0..1 + num_frames.saturating_sub(1).div_ceil(factor) {
-            self.pipeline.next_block(&mut stream, &request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
-                frames.extend_from_slice(batch.data);
-                ControlFlow::Continue(())
-            })?;
+            self.pipeline.next_block(
+                &mut stream,
+                &request,
+                &mut |_| ControlFlow::Continue(()),
+                &mut |batch| {
+                    frames.extend_from_slice(batch.data);
+                    ControlFlow::Continue(())
+                },
+            )?;
             while frames.len() >= bytes {
                 let rest = frames.split_off(bytes);
                 let video = to_tensor(&frames, window as i64, h, w).squeeze_dim(0);

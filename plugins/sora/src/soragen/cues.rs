@@ -87,8 +87,14 @@ pub(super) fn without_markup(text: &str) -> String {
     while let Some(at) = rest.find(['<', '&']) {
         plain.push_str(&rest[..at]);
         rest = &rest[at..];
-        let entities =
-            [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\''), ("&#39;", '\'')];
+        let entities = [
+            ("&amp;", '&'),
+            ("&lt;", '<'),
+            ("&gt;", '>'),
+            ("&quot;", '"'),
+            ("&apos;", '\''),
+            ("&#39;", '\''),
+        ];
         if let Some((entity, character)) = entities.iter().find(|(entity, _)| rest.starts_with(entity)) {
             plain.push(*character);
             rest = &rest[entity.len()..];

@@ -25,7 +25,8 @@ enum Kind {
 
 /// Checks that a file is a picture that can be decoded, as far as its beginning tells.
 pub(super) fn check(path: &Path) -> Result<(), gst::ErrorMessage> {
-    let refuse = |text: String| gst::error_msg!(gst::StreamError::WrongType, ("{text}"), ["{}", path.display()]);
+    let refuse =
+        |text: String| gst::error_msg!(gst::StreamError::WrongType, ("{text}"), ["{}", path.display()]);
     let head = head(path).map_err(|error| {
         gst::error_msg!(
             gst::ResourceError::OpenRead,
@@ -87,7 +88,10 @@ fn jpeg_size(head: &[u8]) -> Option<(u32, u32)> {
             // Start of a frame; C4, C8 and CC are other things.
             0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(marker) => {
                 let b = rest.get(3..7)?;
-                return Some((u16::from_be_bytes([b[2], b[3]]).into(), u16::from_be_bytes([b[0], b[1]]).into()));
+                return Some((
+                    u16::from_be_bytes([b[2], b[3]]).into(),
+                    u16::from_be_bytes([b[0], b[1]]).into(),
+                ));
             }
             // Markers without a segment.
             0x01 | 0xd0..=0xd8 => at += 2,
@@ -145,7 +149,8 @@ fn covering(sample: &gst::Sample, (width, height): (u32, u32)) -> Result<Vec<u8>
         return Err("there is no picture in it".into());
     };
     let info = VideoInfo::from_caps(caps).map_err(|_| format!("{caps} is no raw video"))?;
-    let rgb = VideoInfo::builder(VideoFormat::Rgb, width, height).build().map_err(|error| error.to_string())?;
+    let rgb =
+        VideoInfo::builder(VideoFormat::Rgb, width, height).build().map_err(|error| error.to_string())?;
     // The largest part of the picture that has the wanted shape.
     let (w, h) = (u64::from(info.width()), u64::from(info.height()));
     let (part_w, part_h) = if w * u64::from(height) > h * u64::from(width) {

@@ -16,9 +16,9 @@ use super::job::Frame;
 use super::negotiate::Output;
 use super::settings::{self, Plan, Settings, WISHES};
 use super::stats::Stats;
+use super::text_pad::{self, TextPad};
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
-use super::text_pad::{self, TextPad};
 use super::{caps, image, negotiate};
 use crate::model::ModelInfo;
 

@@ -141,7 +141,10 @@ pub enum PromptChange {
     #[enum_value(name = "It is forgotten: the next block shows the new prompt", nick = "cut")]
     Cut,
     /// It is seen again under the new prompt.
-    #[enum_value(name = "It is seen again under the new prompt: the scene goes on, and may resist", nick = "keep")]
+    #[enum_value(
+        name = "It is seen again under the new prompt: the scene goes on, and may resist",
+        nick = "keep"
+    )]
     Keep,
 }
 

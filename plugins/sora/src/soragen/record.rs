@@ -15,7 +15,11 @@ pub(super) fn of_clip(
     policy: PromptPolicy,
     from_image: bool,
 ) -> Provenance {
-    let mut record = GenerationRecord::new("soragen", env!("CARGO_PKG_VERSION"), if from_image { Mode::ImageToVideo } else { Mode::TextToVideo });
+    let mut record = GenerationRecord::new(
+        "soragen",
+        env!("CARGO_PKG_VERSION"),
+        if from_image { Mode::ImageToVideo } else { Mode::TextToVideo },
+    );
     record.model = Some(Model { id: model.to_owned(), weights_sha256: None });
     record.prompt = Some(Prompt::Text(generation.prompt.clone()));
     record.prompt_policy = policy;
@@ -69,11 +73,12 @@ mod tests {
     #[test]
     fn a_record_says_how_the_clip_was_made() {
         let rate = gst::Fraction::new(8, 1);
-        let told = of_clip("sora-tiny", &generation("a red ball".into()), rate, PromptPolicy::SaltedHash, false);
+        let told =
+            of_clip("sora-tiny", &generation("a red ball".into()), rate, PromptPolicy::SaltedHash, false);
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.seed, record.frames, record.width), (Some(9), Some(17), Some(128)));
         assert_eq!(record.prompt, Some(Prompt::Text("a red ball".into())));
-        assert_eq!(record.prompt_policy, PromptPolicy::SaltedHash, false);
+        assert_eq!(record.prompt_policy, PromptPolicy::SaltedHash);
         assert!(record.created_at_ms.is_some_and(|time| time > 1_700_000_000_000));
     }
 

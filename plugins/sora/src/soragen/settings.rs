@@ -101,15 +101,19 @@ impl Settings {
             Ok(0) => 0,
             Ok(given) => rules.round_num_frames(given.into()).map_err(|error| error.to_string())?,
         };
-        let rounded = (self.num_frames >= 0 && i64::from(self.num_frames) != i64::from(num_frames)).then(|| {
-            format!(
-                "num-frames is {}; this model makes {num_frames} frames instead, the first frame \
+        let rounded =
+            (self.num_frames >= 0 && i64::from(self.num_frames) != i64::from(num_frames)).then(|| {
+                format!(
+                    "num-frames is {}; this model makes {num_frames} frames instead, the first frame \
                  and whole groups after it",
-                self.num_frames
-            )
-        });
+                    self.num_frames
+                )
+            });
         if (num_frames == 0 || self.image.is_some()) && self.prompt_enhance != PromptEnhance::Off {
-            return Err("prompt-enhance is local, which works neither without an end (num-frames=0) nor with image".into());
+            return Err(
+                "prompt-enhance is local, which works neither without an end (num-frames=0) nor with image"
+                    .into(),
+            );
         }
         if self.guidance_scale.is_nan() {
             return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());

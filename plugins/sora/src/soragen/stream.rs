@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use gst::subclass::prelude::*;
 use sora_engine_api::{
-    Block, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, Source, Stream, StreamOptions,
+    Block, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, Source, Stream,
+    StreamOptions,
 };
 
 use super::image;

@@ -20,7 +20,8 @@ pub(super) struct TextPad {
 
 /// What the pad takes.
 pub(super) fn template() -> gst::PadTemplate {
-    let caps = gst::Caps::builder("text/x-raw").field("format", gst::List::new(["utf8", "pango-markup"])).build();
+    let caps =
+        gst::Caps::builder("text/x-raw").field("format", gst::List::new(["utf8", "pango-markup"])).build();
     let (direction, presence) = (gst::PadDirection::Sink, gst::PadPresence::Request);
     // The parameters of a valid template.
     gst::PadTemplate::new("text", direction, presence, &caps).expect("a valid template")
@@ -80,7 +81,7 @@ impl SoraGen {
         let Some(text) = &mut state.text else { return };
         match event.view() {
             gst::EventView::Caps(caps) => {
-                let format = caps.structure().and_then(|caps| caps.get::<&str>("format").ok());
+                let format = caps.caps().structure(0).and_then(|caps| caps.get::<&str>("format").ok());
                 text.markup = format == Some("pango-markup");
             }
             gst::EventView::Segment(segment) => {
@@ -108,7 +109,12 @@ impl SoraGen {
             warning.filter(|_| !std::mem::replace(&mut text.warned, true))
         };
         if let Some(warning) = warning {
-            gst::element_imp_warning!(self, gst::StreamError::Decode, ("{warning}"), ["at {:?}", buffer.pts()]);
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Decode,
+                ("{warning}"),
+                ["at {:?}", buffer.pts()]
+            );
         }
         Ok(gst::FlowSuccess::Ok)
     }
@@ -148,10 +154,7 @@ impl TextPad {
             return Some(format!("More than {MOST} prompts on the text pad: the rest are passed over."));
         }
         cut.then(|| {
-            format!(
-                "A prompt on the text pad has {} bytes; the first {LONGEST} are read.",
-                buffer.size()
-            )
+            format!("A prompt on the text pad has {} bytes; the first {LONGEST} are read.", buffer.size())
         })
     }
 }

@@ -64,12 +64,8 @@ pub(super) fn working_size(
             }
             best.1
         }
-        (width, 0) => {
-            rules.nearest_size(width.into(), (u64::from(width) * aspect.1 / aspect.0) as i64)
-        }
-        (0, height) => {
-            rules.nearest_size((u64::from(height) * aspect.0 / aspect.1) as i64, height.into())
-        }
+        (width, 0) => rules.nearest_size(width.into(), (u64::from(width) * aspect.1 / aspect.0) as i64),
+        (0, height) => rules.nearest_size((u64::from(height) * aspect.0 / aspect.1) as i64, height.into()),
         (width, height) => rules.nearest_size(width.into(), height.into()),
     }
 }

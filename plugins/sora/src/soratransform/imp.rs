@@ -8,13 +8,13 @@ use gst::subclass::prelude::*;
 use gst_video::{VideoFormat, VideoInfo, VideoInterlaceMode};
 use sora_gst::{Provenance, provenance};
 
+use super::QueuePolicy;
 use super::latency::Latency;
 use super::line::{Interrupted, WhenFull};
 use super::record;
 use super::settings::{self, Settings, Style};
 use super::stats::Stats;
 use super::worker::{Arrived, Barrier, FrameLine, KeptModel, Worker, outlives_flush};
-use super::QueuePolicy;
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
 
@@ -283,13 +283,16 @@ impl SoraTransform {
                 if let Some(run) = &mut self.state().run {
                     run.info = Some(info.clone());
                 }
-                if let (Ok(n @ 1..), Ok(d @ 1..)) = (u32::try_from(rate.numer()), u32::try_from(rate.denom())) {
+                if let (Ok(n @ 1..), Ok(d @ 1..)) = (u32::try_from(rate.numer()), u32::try_from(rate.denom()))
+                {
                     self.update_latency(|latency| latency.frame = Duration::from_secs(d.into()) / n);
                 }
                 taken(line.push_barrier(Barrier::Caps(event, info)))
             }
             gst::EventView::Eos(_) => {
-                if let Some(reason @ (gst::FlowError::NotLinked | gst::FlowError::NotNegotiated)) = line.refusal() {
+                if let Some(reason @ (gst::FlowError::NotLinked | gst::FlowError::NotNegotiated)) =
+                    line.refusal()
+                {
                     // Upstream is at its end: nobody else tells.
                     gst::element_imp_error!(
                         self,
@@ -532,7 +535,8 @@ impl ElementImpl for SoraTransform {
             let caps = gst_video::VideoCapsBuilder::new().format_list(formats).build();
             let template = |name, direction| {
                 // The parameters of a valid template.
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
+                    .expect("a valid template")
             };
             vec![template("sink", gst::PadDirection::Sink), template("src", gst::PadDirection::Src)]
         });

@@ -491,9 +491,8 @@ mod tests {
         line.push_frame(1, 4, WhenFull::Wait).expect("room");
         let wanted = std::sync::atomic::AtomicUsize::new(4);
         std::thread::scope(|scope| {
-            let taking = scope.spawn(|| {
-                line.take(0, || wanted.load(std::sync::atomic::Ordering::SeqCst), || None)
-            });
+            let taking =
+                scope.spawn(|| line.take(0, || wanted.load(std::sync::atomic::Ordering::SeqCst), || None));
             wanted.store(1, std::sync::atomic::Ordering::SeqCst);
             line.reconsider();
             assert_eq!(taking.join().expect("no panic"), frames(&[1]));

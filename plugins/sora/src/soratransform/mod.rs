@@ -79,7 +79,10 @@ pub enum QueuePolicy {
     #[enum_value(name = "The source waits until there is room: no frame is lost", nick = "wait")]
     Wait,
     /// The frame that waits longest goes.
-    #[enum_value(name = "The frame that has waited longest is dropped: latency stays bounded", nick = "drop-oldest")]
+    #[enum_value(
+        name = "The frame that has waited longest is dropped: latency stays bounded",
+        nick = "drop-oldest"
+    )]
     DropOldest,
 }
 

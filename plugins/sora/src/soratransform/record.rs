@@ -32,7 +32,8 @@ pub(super) fn of_stream(
         _ => None,
     };
     let mark = source.and_then(|source| source.watermark_id.as_ref());
-    record.inputs = mark.map(|id| Input { id: format!("watermark {id}"), sha256: None }).into_iter().collect();
+    record.inputs =
+        mark.map(|id| Input { id: format!("watermark {id}"), sha256: None }).into_iter().collect();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     // A clock before 1970 tells no time.
     record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());

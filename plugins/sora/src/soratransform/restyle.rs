@@ -23,7 +23,11 @@ pub(super) trait Listener {
 }
 
 impl Restyler {
-    pub(super) fn open(model: &Arc<Model>, (width, height): (u32, u32), seed: u64) -> Result<Self, EngineError> {
+    pub(super) fn open(
+        model: &Arc<Model>,
+        (width, height): (u32, u32),
+        seed: u64,
+    ) -> Result<Self, EngineError> {
         Ok(Self { stream: Stream::open(model, StreamOptions { width, height, seed })? })
     }
 

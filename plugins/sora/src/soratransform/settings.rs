@@ -271,7 +271,9 @@ fn stream_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecInt64::builder("seed")
             .nick("Seed")
-            .blurb("Seed of the noise: same seed and same frames, same video; -1 = a random one, see seed-used")
+            .blurb(
+                "Seed of the noise: same seed and same frames, same video; -1 = a random one, see seed-used",
+            )
             .minimum(-1)
             .default_value(-1)
             .mutable_ready()

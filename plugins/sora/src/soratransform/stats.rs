@@ -116,6 +116,9 @@ mod tests {
             assert_eq!(stats.drop_frame(4), None);
         }
         let text = stats.drop_frame(4).expect("sixteen");
-        assert!(text.contains("16 of 100") && text.contains("400 ms") && text.contains("10.0 frames"), "{text}");
+        assert!(
+            text.contains("16 of 100") && text.contains("400 ms") && text.contains("10.0 frames"),
+            "{text}"
+        );
     }
 }

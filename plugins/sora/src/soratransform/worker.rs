@@ -213,13 +213,7 @@ impl Worker {
         Ok(())
     }
 
-    fn push(
-        &self,
-        element: &super::SoraTransform,
-        epoch: u64,
-        riders: Vec<gst::Event>,
-        buffer: gst::Buffer,
-    ) {
+    fn push(&self, element: &super::SoraTransform, epoch: u64, riders: Vec<gst::Event>, buffer: gst::Buffer) {
         for rider in riders {
             let handed = self.line.hand_on(epoch, || element.imp().push_event(rider.clone()));
             if handed.is_none() && outlives_flush(&rider) {
