@@ -38,8 +38,7 @@ fn the_oldest_frames_are_dropped_where_a_block_takes_too_long_and_people_are_tol
     assert!(times.is_sorted(), "frames stay in order");
     assert_eq!(times.last(), Some(&Some(gst::ClockTime::from_mseconds(125) * 2999)), "the newest are kept");
     let warnings = report.warnings();
-    let told =
-        |text: &String| text.contains("frames dropped") && text.contains("frames a second are possible");
+    let told = |text: &String| text.contains("frames dropped in");
     assert!(warnings.iter().any(told), "{warnings:?}");
 }
 

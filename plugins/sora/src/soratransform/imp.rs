@@ -14,7 +14,7 @@ use super::line::{Interrupted, WhenFull};
 use super::record;
 use super::settings::{self, Settings, Style};
 use super::stats::Stats;
-use super::worker::{Arrived, Barrier, FrameLine, KeptModel, Worker, outlives_flush};
+use super::worker::{Arrived, Barrier, FrameLine, FrameOutlet, KeptModel, Worker, outlives_flush, push_out};
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
 
@@ -53,8 +53,10 @@ struct State {
 
 struct Run {
     line: Arc<FrameLine>,
+    outlet: Arc<FrameOutlet>,
     reporter: Arc<Reporter>,
-    thread: Option<JoinHandle<()>>,
+    worker: JoinHandle<()>,
+    pusher: JoinHandle<()>,
     latency: Latency,
     info: Option<VideoInfo>,
     /// Whether upstream is live, once it was asked.
@@ -257,6 +259,10 @@ impl SoraTransform {
         match event.view() {
             gst::EventView::FlushStart(_) => {
                 line.flush_start(Barrier::outlives_flush, outlives_flush);
+                let outlet = self.state().run.as_ref().map(|run| Arc::clone(&run.outlet));
+                if let Some(outlet) = outlet {
+                    outlet.reconsider();
+                }
                 handed(self.src_pad.push_event(event))
             }
             gst::EventView::FlushStop(_) => {
@@ -368,29 +374,43 @@ impl SoraTransform {
             // From the change of state: gst-launch plays when the operation is over.
             reporter.start("load", &format!("loading {}", model.name));
         }
+        let outlet = Arc::<FrameOutlet>::default();
         let worker = Worker {
             element: self.obj().downgrade(),
             line: Arc::clone(&line),
+            outlet: Arc::clone(&outlet),
             reporter: Arc::clone(&reporter),
             info: model,
             kept: Arc::clone(&self.kept_model),
             seed,
             load_told: load_told.into(),
         };
-        let thread = std::thread::Builder::new().name("soratransform".into()).spawn(move || worker.run());
-        let thread = thread.map_err(|error| {
+        let failed = |error: std::io::Error| {
+            reporter.cancel();
+            line.stop();
+            outlet.stop();
             gst::error_msg!(
                 gst::ResourceError::Failed,
                 ("No thread could be started to restyle the video."),
                 ["{error}"]
             )
-        })?;
+        };
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(body)
+        };
+        let pushing = (self.obj().downgrade(), Arc::clone(&line), Arc::clone(&outlet));
+        let pusher =
+            spawn("soratransform-out", Box::new(move || push_out(&pushing.0, &pushing.1, &pushing.2)));
+        let pusher = pusher.map_err(failed)?;
+        let worker = spawn("soratransform", Box::new(move || worker.run())).map_err(failed)?;
         let mut state = self.state();
         state.seed = Some(seed);
         state.run = Some(Run {
             line,
+            outlet,
             reporter,
-            thread: Some(thread),
+            worker,
+            pusher,
             latency,
             info: None,
             live: None,
@@ -402,21 +422,35 @@ impl SoraTransform {
 
     /// Wakes everybody who waits, so that pads can be deactivated.
     fn interrupt(&self) {
-        let run = self.state().run.as_ref().map(|run| (Arc::clone(&run.line), Arc::clone(&run.reporter)));
-        if let Some((line, reporter)) = run {
+        let run = self
+            .state()
+            .run
+            .as_ref()
+            .map(|run| (Arc::clone(&run.line), Arc::clone(&run.outlet), Arc::clone(&run.reporter)));
+        if let Some((line, outlet, reporter)) = run {
             line.stop();
+            outlet.stop();
             reporter.cancel();
         }
     }
 
+    /// After the pads are deactivated: nothing holds up a push any more.
     fn stop(&self) {
         let run = self.state().run.take();
-        let Some(Run { line, thread, .. }) = run else { return };
-        if !line.wait_left(STOP_PATIENCE) {
+        let Some(Run { line, worker, pusher, .. }) = run else { return };
+        // An element that is taken out of a pipeline that pauses may be held up in a sink.
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while !pusher.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Panics have been caught inside, or have nothing to add.
+        if pusher.is_finished() {
+            let _ = pusher.join();
+        }
+        if line.wait_left(deadline.saturating_duration_since(Instant::now())) {
+            let _ = worker.join();
+        } else {
             gst::info!(CAT, imp = self, "the worker ends after the step it is in");
-        } else if let Some(thread) = thread {
-            // Panics have been caught inside.
-            let _ = thread.join();
         }
     }
 }

@@ -23,6 +23,7 @@ mod fit;
 mod imp;
 mod latency;
 mod line;
+mod outlet;
 mod record;
 mod restyle;
 mod settings;

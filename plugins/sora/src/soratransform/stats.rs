@@ -58,13 +58,19 @@ impl Stats {
         }
         self.told_drops = self.dropped;
         let (dropped, frames) = (self.dropped, self.frames_in);
-        let possible = self.possible_fps(block);
         let seconds = since.elapsed().as_secs_f64();
+        let possible = match self.mean_block_time() {
+            // Nothing is measured yet.
+            Duration::ZERO => String::new(),
+            time => format!(
+                " A block of {block} frames takes {} ms, so {:.1} frames a second are possible.",
+                time.as_millis(),
+                self.possible_fps(block)
+            ),
+        };
         Some(format!(
             "The video cannot be restyled as fast as it comes: {dropped} of {frames} frames dropped in \
-             {seconds:.1} s; a block of {block} frames takes {} ms, so {possible:.1} frames a second are possible. \
-             A smaller working size, fewer steps or a lower frame rate help.",
-            self.mean_block_time().as_millis(),
+             {seconds:.1} s.{possible} A smaller working size, fewer steps or a lower frame rate help."
         ))
     }
 

@@ -14,6 +14,7 @@ use sora_engine_api::{Engine, EngineError, FrameBatch, Level, Model, ModelOption
 use super::fit::{Fit, working_size};
 use super::imp::CAT;
 use super::line::{Line, Work};
+use super::outlet::{Out, Outlet};
 use super::restyle::{Listener, Restyler};
 use super::settings::Style;
 use crate::messages::{self, Reporter};
@@ -24,6 +25,9 @@ pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
 
 /// The queue of one run.
 pub(super) type FrameLine = Line<Arrived, Barrier, gst::Event>;
+
+/// What goes out in one run.
+pub(super) type FrameOutlet = Outlet<gst::Buffer, gst::Event>;
 
 /// An error is posted no sooner after the change to PAUSED than this: gst-launch, up to 1.22 at least, listens only
 /// after it.
@@ -83,10 +87,38 @@ fn bad_frame(text: String) -> Failure {
     ))
 }
 
+/// Pushes what the worker makes, until the end: on a thread of its own, which a sink may hold up.
+pub(super) fn push_out(
+    element: &glib::WeakRef<super::SoraTransform>,
+    line: &FrameLine,
+    outlet: &FrameOutlet,
+) {
+    while let Some((epoch, out)) = outlet.take() {
+        let Some(element) = element.upgrade() else { return };
+        let imp = element.imp();
+        match out {
+            Out::Frame(buffer) => {
+                if let Some(Err(reason)) = line.hand_on(epoch, || imp.push(buffer)) {
+                    gst::debug!(CAT, obj = element, "downstream takes no more: {reason:?}");
+                    line.refuse(epoch, reason);
+                }
+            }
+            Out::Event(event) => {
+                let handed = line.hand_on(epoch, || imp.push_event(event.clone()));
+                // A flush came first: what outlives it goes out before the next frame.
+                if handed.is_none() && outlives_flush(&event) {
+                    imp.store_event(&event);
+                }
+            }
+        }
+    }
+}
+
 /// What the worker of one run knows.
 pub(super) struct Worker {
     pub(super) element: glib::WeakRef<super::SoraTransform>,
     pub(super) line: Arc<FrameLine>,
+    pub(super) outlet: Arc<FrameOutlet>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) info: ModelInfo,
     pub(super) kept: KeptModel,
@@ -162,14 +194,7 @@ impl Worker {
     }
 
     fn barrier(&self, state: &mut Progressing, barrier: Barrier) {
-        let Some(element) = self.element.upgrade() else { return };
-        let push = |event: gst::Event| {
-            let handed = self.line.hand_on(state.epoch, || element.imp().push_event(event.clone()));
-            // A flush came first: what outlives it goes out before the next frame.
-            if handed.is_none() && outlives_flush(&event) {
-                element.imp().store_event(&event);
-            }
-        };
+        let push = |event| self.put(state.epoch, Out::Event(event));
         self.line.take_riders().into_iter().for_each(push);
         match barrier {
             Barrier::Event(event) => push(event),
@@ -195,7 +220,7 @@ impl Worker {
         let Some(style) = imp.style() else {
             state.restyler = None;
             for (frame, riders) in frames {
-                self.push(&element, state.epoch, riders, frame.buffer);
+                self.hand_over(state.epoch, riders, frame.buffer);
             }
             return Ok(());
         };
@@ -208,22 +233,20 @@ impl Worker {
         let first_in = frames.first().map_or(whole, |(frame, _)| frame.at);
         imp.block_done(frames.len() as u32, whole.elapsed(), first_in.elapsed());
         for ((_, riders), buffer) in frames.into_iter().zip(made) {
-            self.push(&element, state.epoch, riders, buffer);
+            self.hand_over(state.epoch, riders, buffer);
         }
         Ok(())
     }
 
-    fn push(&self, element: &super::SoraTransform, epoch: u64, riders: Vec<gst::Event>, buffer: gst::Buffer) {
+    fn hand_over(&self, epoch: u64, riders: Vec<gst::Event>, buffer: gst::Buffer) {
         for rider in riders {
-            let handed = self.line.hand_on(epoch, || element.imp().push_event(rider.clone()));
-            if handed.is_none() && outlives_flush(&rider) {
-                element.imp().store_event(&rider);
-            }
+            self.put(epoch, Out::Event(rider));
         }
-        if let Some(Err(reason)) = self.line.hand_on(epoch, || element.imp().push(buffer)) {
-            gst::debug!(CAT, obj = element, "downstream takes no more: {reason:?}");
-            self.line.refuse(epoch, reason);
-        }
+        self.put(epoch, Out::Frame(buffer));
+    }
+
+    fn put(&self, epoch: u64, out: Out<gst::Buffer, gst::Event>) {
+        self.outlet.put(epoch, out, self.info.block_frames as usize, || self.line.is_stale(epoch));
     }
 
     /// The frames of a block anew; `None` when they are not wanted any more.
