@@ -565,7 +565,14 @@ impl ElementImpl for SoraTransform {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let formats = VideoFormat::iter_raw().filter(|format| *format != VideoFormat::Encoded);
+            // What encoders and cameras have comes first: sources that can make anything take the first. Nothing is
+            // converted to a palette.
+            const FIRST: [VideoFormat; 4] =
+                [VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Rgb, VideoFormat::Rgba];
+            let others = VideoFormat::iter_raw().filter(|format| {
+                !FIRST.contains(format) && ![VideoFormat::Encoded, VideoFormat::Rgb8p].contains(format)
+            });
+            let formats = FIRST.into_iter().chain(others);
             let caps = gst_video::VideoCapsBuilder::new().format_list(formats).build();
             let template = |name, direction| {
                 // The parameters of a valid template.
