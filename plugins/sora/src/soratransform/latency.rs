@@ -1,14 +1,16 @@
 //! What the element says of the time that frames spend in it, and whether it is true.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A change of the stated latency by less than this share of it is not worth a message.
 const WORTH_TELLING: f64 = 0.1;
-/// How fast the estimate of a block's time forgets a slow block: the share it moves towards each faster one.
-const FORGETS: f64 = 0.05;
+/// Blocks that count, and one in how many of them may take longer than is stated.
+const COUNTED: usize = 32;
+const EXCEPTIONS: usize = 16;
 
 /// Latency in the making: frames of a block wait for its last one, then the block is computed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Latency {
     /// From one frame to the next.
     pub(super) frame: Duration,
@@ -18,7 +20,8 @@ pub(super) struct Latency {
     compute: Duration,
     /// What was stated last.
     stated: Duration,
-    measured: bool,
+    /// Times of the last blocks.
+    times: VecDeque<Duration>,
 }
 
 impl Latency {
@@ -45,7 +48,7 @@ impl Latency {
 
     /// Takes the expectation as stated; says whether it changed enough to be told.
     pub(super) fn settle(&mut self) -> bool {
-        if !self.measured {
+        if self.times.is_empty() {
             self.compute = self.frame * self.block;
         }
         let (expected, stated) = (self.expected(), self.stated);
@@ -59,12 +62,13 @@ impl Latency {
 
     /// A block took so long.
     pub(super) fn computed(&mut self, time: Duration) {
-        self.compute = if self.measured && time < self.compute {
-            self.compute.mul_f64(1.0 - FORGETS) + time.mul_f64(FORGETS)
-        } else {
-            time
-        };
-        self.measured = true;
+        self.times.push_back(time);
+        if self.times.len() > COUNTED {
+            self.times.pop_front();
+        }
+        let mut sorted: Vec<_> = self.times.iter().copied().collect();
+        sorted.sort_unstable();
+        self.compute = sorted[sorted.len() - 1 - sorted.len() / EXCEPTIONS];
     }
 }
 
@@ -85,20 +89,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slower_block_counts_at_once_and_is_forgotten_slowly() {
+    fn slower_blocks_count_at_once_but_not_one_in_many_and_are_forgotten() {
         let mut latency = Latency { frame: MS(125), block: 4, ..Latency::default() };
         latency.computed(MS(100));
         latency.settle();
         latency.computed(MS(200));
         assert!(latency.settle());
         assert_eq!(latency.stated(), MS(575));
-        latency.computed(MS(100));
-        assert!(!latency.settle(), "a little less is not told");
-        for _ in 0..100 {
+        for _ in 0..14 {
             latency.computed(MS(100));
-            latency.settle();
         }
-        assert!(latency.stated() < MS(530), "{:?}", latency.stated());
+        assert!(latency.settle());
+        assert_eq!(latency.stated(), MS(475), "one in sixteen is an exception");
+        for _ in 0..3 {
+            latency.computed(MS(300));
+        }
+        assert!(latency.settle());
+        assert_eq!(latency.stated(), MS(675));
+        for _ in 0..32 {
+            latency.computed(MS(100));
+        }
+        assert!(latency.settle());
+        assert_eq!(latency.stated(), MS(475));
+        latency.computed(MS(110));
+        assert!(!latency.settle(), "a little more is not told");
     }
 
     #[test]

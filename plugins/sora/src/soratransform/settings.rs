@@ -93,7 +93,8 @@ impl Settings {
     /// How the next block is restyled; `None` where frames go through untouched. What was set to nonsense while
     /// playing is read as well as it can be.
     pub(super) fn style(&self, native: &NativeSettings) -> Option<Style> {
-        let own_scale = !(self.guidance_scale >= 0.0);
+        // What was set to not a number while playing is no wish either.
+        let own_scale = self.guidance_scale.is_nan() || self.guidance_scale < 0.0;
         (!self.passes_through()).then(|| Style {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
