@@ -101,8 +101,8 @@ fn a_change_of_prompt_or_strength_takes_effect_with_the_next_block() {
     }
     // Nothing waits for a block any more, and the frames of the one that was begun pass as well.
     let off = made(&|element| element.set_property("enabled", false));
-    for n in 5..9 {
-        assert_eq!(off[n].pixels, picture(n as u64, 48 * 32 * 3));
+    for (n, frame) in off.iter().enumerate().skip(5) {
+        assert_eq!(frame.pixels, picture(n as u64, 48 * 32 * 3));
     }
 }
 
