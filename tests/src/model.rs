@@ -57,6 +57,14 @@ impl Model {
     pub fn soragen(&self, settings: &str) -> String {
         format!("soragen name=src model-path=\"{}\" device=cpu {settings}", self.path().display())
     }
+
+    /// The element that restyles, with this model and `settings`; called `transform`.
+    pub fn soratransform(&self, settings: &str) -> String {
+        format!(
+            "soratransform name=transform model-path=\"{}\" device=cpu seed=1 {settings}",
+            self.path().display()
+        )
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

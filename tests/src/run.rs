@@ -65,6 +65,11 @@ impl Playing {
         self.pipeline.by_name("src").expect("the element is called src")
     }
 
+    /// Samples that have arrived so far at the appsink called `sink`.
+    pub fn frames_so_far(&self) -> usize {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Waits for a message that `wanted` accepts and returns what it makes of it.
     pub fn wait_for<T>(&mut self, what: &str, mut wanted: impl FnMut(&gst::Message) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;

@@ -14,7 +14,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised by every change to a type or a function below.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The one symbol that the engine exports.
 pub const ENTRY_POINT: &CStr = c"sora_engine_table";
@@ -245,6 +245,51 @@ pub struct RawGeneration {
     pub prompt_enhance: u32,
 }
 
+/// What stays the same for all blocks of a stream.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RawStreamOptions {
+    /// Width of a frame in pixels.
+    pub width: u32,
+    /// Height of a frame in pixels.
+    pub height: u32,
+    /// Same seed and same blocks, same video.
+    pub seed: u64,
+}
+
+/// One block of a stream to make.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RawBlock {
+    /// What the block shows.
+    pub prompt: Bytes,
+    /// What guidance leads away from.
+    pub negative_prompt: Bytes,
+    /// Number of denoising steps of a block made from noise alone.
+    pub num_inference_steps: u32,
+    /// Bit set of [`SOURCE`], [`FRESH_NOISE`], [`MOTION_ADAPTIVE`], [`SOURCE_PROMPT`] and [`KEEP_PAST`].
+    pub flags: u32,
+    /// Weight of the prompt; no guidance at 1 and below.
+    pub guidance_scale: f64,
+    /// With [`SOURCE`]: how much of it is made anew, 0 to 1.
+    pub strength: f64,
+    /// With [`SOURCE`]: frames to begin from, RGB24 without padding, as many as the block has.
+    pub source: Bytes,
+    /// With [`SOURCE_PROMPT`]: what the source shows.
+    pub source_prompt: Bytes,
+}
+
+/// The block is made from frames.
+pub const SOURCE: u32 = 1;
+/// Frames get noise of their own block, not the stream's.
+pub const FRESH_NOISE: u32 = 2;
+/// The strength is less where there is fast motion.
+pub const MOTION_ADAPTIVE: u32 = 4;
+/// Only the difference between the source's prompt and the block's is applied to the frames.
+pub const SOURCE_PROMPT: u32 = 8;
+/// The past is kept when the prompt is another than before.
+pub const KEEP_PAST: u32 = 16;
+
 /// How far a call has come.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -302,6 +347,13 @@ pub struct RawModel {
     _private: [u8; 0],
 }
 
+/// An open stream; only the engine knows what is inside.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RawStream {
+    _private: [u8; 0],
+}
+
 /// The functions of the engine.
 #[repr(C)]
 #[derive(Debug)]
@@ -323,6 +375,23 @@ pub struct EngineTable {
         generation: *const RawGeneration,
         callbacks: *const RawCallbacks,
     ) -> u32,
+    /// Opens a stream, which keeps its model. Gives a handle that must be closed once.
+    pub stream_open: unsafe extern "C" fn(
+        model: *const RawModel,
+        options: *const RawStreamOptions,
+        stream: *mut *mut RawStream,
+    ) -> u32,
+    /// Frames that the next block will have: 1 for the first one.
+    pub stream_block_frames: unsafe extern "C" fn(stream: *const RawStream) -> u32,
+    /// Makes the next block; returns when its frames have been given to the callback. After any failure but
+    /// [`Status::Request`] the stream makes no more blocks. One call at a time per stream; a second waits.
+    pub stream_block: unsafe extern "C" fn(
+        stream: *const RawStream,
+        block: *const RawBlock,
+        callbacks: *const RawCallbacks,
+    ) -> u32,
+    /// Gives a stream back.
+    pub stream_close: unsafe extern "C" fn(stream: *mut RawStream),
     /// Gives a handle back; the last one of a model frees its memory.
     pub model_close: unsafe extern "C" fn(model: *mut RawModel),
     /// Why the last call on this thread failed; valid until the next call on this thread.

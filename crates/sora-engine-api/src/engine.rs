@@ -144,7 +144,7 @@ impl Engine {
 
     /// Runs `call` with callbacks that reach `observer`. A panic of the observer cancels the call
     /// and goes on once the engine has returned.
-    fn observed(
+    pub(crate) fn observed(
         &self,
         observer: &mut dyn Observer,
         call: impl FnOnce(&abi::RawCallbacks) -> u32,
@@ -164,7 +164,7 @@ impl Engine {
         self.check(status)
     }
 
-    fn check(&self, status: u32) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, status: u32) -> Result<(), EngineError> {
         // SAFETY: the text is copied before this thread calls the engine again.
         let message = || unsafe { (self.table.last_error)().to_text() };
         match Status::from_raw(status) {
@@ -184,8 +184,8 @@ impl Engine {
 /// on it at once; each gives the frames it would give alone.
 #[derive(Debug)]
 pub struct Model {
-    engine: &'static Engine,
-    raw: NonNull<abi::RawModel>,
+    pub(crate) engine: &'static Engine,
+    pub(crate) raw: NonNull<abi::RawModel>,
 }
 
 // SAFETY: the ABI allows every function to be called from any thread and at the same time.

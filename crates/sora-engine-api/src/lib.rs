@@ -16,9 +16,11 @@ mod engine;
 mod error;
 mod install;
 mod loader;
+mod stream;
 
 pub use abi::{Device, Dtype, Level, PromptEnhance, Scheduler};
 pub use engine::{FrameBatch, Generation, Model, ModelOptions, Observer, Progress};
 pub use error::EngineError;
 pub use install::Install;
 pub use loader::{Cuda, Engine, cuda_driver_present};
+pub use stream::{Block, Source, Stream, StreamOptions};

@@ -5,11 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
-use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, Progress};
+use sora_diffusion::pipelines::{
+    BlockRequest, BlockSource, GenerationRequest, LoadOptions, Progress, StreamOptions,
+};
 use sora_diffusion::sora_model::config::SchedulerClass;
 use sora_engine_api::abi::{
-    Bytes, Device, Dtype, PromptEnhance, RawGeneration, RawModelOptions, RawProgress, Scheduler, Stage,
-    Status,
+    Bytes, Device, Dtype, FRESH_NOISE, KEEP_PAST, MOTION_ADAPTIVE, PromptEnhance, RawBlock, RawGeneration,
+    RawModelOptions, RawProgress, RawStreamOptions, SOURCE, SOURCE_PROMPT, Scheduler, Stage, Status,
 };
 
 use crate::call::Failure;
@@ -69,6 +71,32 @@ pub(crate) unsafe fn generation_request(raw: &RawGeneration) -> Result<Generatio
         seed: raw.seed,
         scheduler,
     })
+}
+
+pub(crate) fn stream_options(raw: &RawStreamOptions) -> StreamOptions {
+    StreamOptions { width: raw.width.into(), height: raw.height.into(), seed: raw.seed, memory: None }
+}
+
+pub(crate) fn block_request<'a>(
+    raw: &RawBlock,
+    [prompt, negative_prompt, source_prompt]: [&'a str; 3],
+    pixels: &'a [u8],
+) -> BlockRequest<'a> {
+    let flag = |flag| raw.flags & flag != 0;
+    BlockRequest {
+        prompt,
+        keep_past: flag(KEEP_PAST),
+        negative_prompt,
+        guidance_scale: raw.guidance_scale,
+        num_inference_steps: raw.num_inference_steps.into(),
+        source: flag(SOURCE).then_some(BlockSource {
+            pixels,
+            strength: raw.strength,
+            fresh_noise: flag(FRESH_NOISE),
+            motion_adaptive: flag(MOTION_ADAPTIVE),
+            source_prompt: flag(SOURCE_PROMPT).then_some(source_prompt),
+        }),
+    }
 }
 
 pub(crate) fn prompt_enhance(raw: &RawGeneration) -> Result<PromptEnhance, Failure> {

@@ -16,19 +16,26 @@ mod exit;
 mod log;
 mod model;
 pub mod registry;
+mod stream;
 
 use sora_engine_api::abi::{
-    ABI_VERSION, Bytes, EngineTable, RawCallbacks, RawDescription, RawGeneration, RawModel, RawModelOptions,
+    ABI_VERSION, Bytes, EngineTable, RawBlock, RawCallbacks, RawDescription, RawGeneration, RawModel,
+    RawModelOptions, RawStream, RawStreamOptions,
 };
 
 use crate::call::{Failure, guarded};
 use crate::model::Handle;
+use crate::stream::StreamHandle;
 
 static TABLE: EngineTable = EngineTable {
     abi_version: ABI_VERSION,
     model_open,
     model_describe,
     model_generate,
+    stream_open,
+    stream_block_frames,
+    stream_block,
+    stream_close,
     model_close,
     last_error,
 };
@@ -84,6 +91,55 @@ unsafe extern "C" fn model_generate(
         let request = unsafe { convert::generation_request(generation) }?;
         handle.generate(request, convert::prompt_enhance(generation)?, callbacks)
     })
+}
+
+unsafe extern "C" fn stream_open(
+    model: *const RawModel,
+    options: *const RawStreamOptions,
+    stream: *mut *mut RawStream,
+) -> u32 {
+    guarded(|| {
+        // SAFETY: the handle came from `model_open` and is not closed yet.
+        let handle = unsafe { &*model.cast::<Handle>() };
+        // SAFETY: the ABI asks for pointers that are valid for the call.
+        let opened = handle.open_stream(&convert::stream_options(unsafe { &*options }))?;
+        // SAFETY: `stream` is valid for the call.
+        unsafe { *stream = Box::into_raw(Box::new(opened)).cast() };
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn stream_block_frames(stream: *const RawStream) -> u32 {
+    // SAFETY: the handle came from `stream_open` and is not closed yet.
+    unsafe { &*stream.cast::<StreamHandle>() }.block_frames()
+}
+
+unsafe extern "C" fn stream_block(
+    stream: *const RawStream,
+    block: *const RawBlock,
+    callbacks: *const RawCallbacks,
+) -> u32 {
+    guarded(|| {
+        // SAFETY: the handle came from `stream_open` and is not closed yet.
+        let handle = unsafe { &*stream.cast::<StreamHandle>() };
+        // SAFETY: the ABI asks for pointers that are valid for the call.
+        let (block, callbacks) = unsafe { (&*block, *callbacks) };
+        // SAFETY: texts and pixels are valid for the call.
+        let texts =
+            unsafe { [block.prompt, block.negative_prompt, block.source_prompt].map(|text| text.to_text()) };
+        // SAFETY: as above.
+        let pixels = unsafe { block.source.as_slice() };
+        handle
+            .next_block(&convert::block_request(block, [&texts[0], &texts[1], &texts[2]], pixels), callbacks)
+    })
+}
+
+unsafe extern "C" fn stream_close(stream: *mut RawStream) {
+    guarded(|| {
+        // SAFETY: the handle came from `stream_open` and is closed once.
+        drop(unsafe { Box::from_raw(stream.cast::<StreamHandle>()) });
+        Ok::<(), Failure>(())
+    });
 }
 
 unsafe extern "C" fn model_close(model: *mut RawModel) {

@@ -19,10 +19,10 @@ use crate::log::{Line, with_log};
 use crate::registry::{OpenError, Registry};
 
 /// What a `RawModel` pointer points to.
-pub(crate) struct Handle(Arc<Loaded>);
+pub(crate) struct Handle(pub(crate) Arc<Loaded>);
 
-struct Loaded {
-    pipeline: TextToVideoPipeline,
+pub(crate) struct Loaded {
+    pub(crate) pipeline: TextToVideoPipeline,
     device: String,
     dtype: &'static str,
 }
@@ -166,7 +166,7 @@ fn dtype_name(kind: Kind) -> &'static str {
 
 /// The caller's callbacks, called on the caller's thread only.
 #[derive(Clone, Copy)]
-struct Caller {
+pub(crate) struct Caller {
     callbacks: RawCallbacks,
     thread: ThreadId,
 }
@@ -178,11 +178,11 @@ unsafe impl Send for Caller {}
 unsafe impl Sync for Caller {}
 
 impl Caller {
-    fn new(callbacks: RawCallbacks) -> Self {
+    pub(crate) fn new(callbacks: RawCallbacks) -> Self {
         Self { callbacks, thread: std::thread::current().id() }
     }
 
-    fn progress(&self, progress: &RawProgress) -> ControlFlow<()> {
+    pub(crate) fn progress(&self, progress: &RawProgress) -> ControlFlow<()> {
         // SAFETY: the callbacks are valid during the call that gave them, on its thread.
         flow(unsafe { (self.callbacks.progress)(self.callbacks.user_data, progress) })
     }
@@ -197,7 +197,7 @@ impl Caller {
         unsafe { (self.callbacks.prompt)(self.callbacks.user_data, Bytes::new(prompt.as_bytes())) };
     }
 
-    fn frames(&self, frames: FrameBatch<'_>) -> ControlFlow<()> {
+    pub(crate) fn frames(&self, frames: FrameBatch<'_>) -> ControlFlow<()> {
         let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
         let raw = RawFrames {
             pixels: Bytes::new(frames.data),
@@ -209,7 +209,7 @@ impl Caller {
         flow(unsafe { (self.callbacks.frames)(self.callbacks.user_data, &raw) })
     }
 
-    fn log(&self, line: &Line) {
+    pub(crate) fn log(&self, line: &Line) {
         if std::thread::current().id() != self.thread {
             return;
         }

@@ -1,15 +1,21 @@
 //! `libgstsora.so`: GStreamer elements that generate video with a diffusion transformer.
 //!
-//! - [`soragen`]: a source that makes a clip from a prompt.
+//! - [`soragen`]: a source that makes a clip from a prompt;
+//! - [`soratransform`]: a filter that restyles live video by a prompt.
 //!
 //! The plugin is not linked to libtorch: `sora-engine-api` opens it when an element first needs it,
 //! so a registry scan costs milliseconds and a missing libtorch is an error of the element that
 //! says what to install.
 
+mod choice;
+mod messages;
+mod model;
 pub mod soragen;
+pub mod soratransform;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-    soragen::register(plugin)
+    soragen::register(plugin)?;
+    soratransform::register(plugin)
 }
 
 mod plugin {

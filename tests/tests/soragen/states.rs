@@ -80,7 +80,7 @@ fn a_clip_can_be_made_again_after_eos_with_other_settings() {
     let model = Model::new();
     let mut playing =
         play(&(model.soragen("seed=1") + " ! video/x-raw,format=RGB ! appsink name=sink sync=false"));
-    for (frames, through) in [(1u32, gst::State::Ready), (5, gst::State::Null), (5, gst::State::Ready)] {
+    for (frames, through) in [(1i32, gst::State::Ready), (5, gst::State::Null), (5, gst::State::Ready)] {
         playing.src().set_property("num-frames", frames);
         playing.pipeline.set_state(gst::State::Playing).expect("it starts");
         playing.wait_for_end();

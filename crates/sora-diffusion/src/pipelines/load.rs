@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sora_model::ModelDir;
 use sora_model::config::TransformerConfig;
@@ -88,8 +88,37 @@ impl TextToVideoPipeline {
             vae,
             prompts: Mutex::default(),
             enhancer: Mutex::default(),
+            encoder: OnceLock::new(),
+            encoder_loading: Mutex::default(),
             dir,
         })
+    }
+
+    /// The VAE with its encoder, which the first caller loads.
+    ///
+    /// # Errors
+    /// Those of the strict loader; see [`crate::weights`].
+    pub(super) fn encoder(&self) -> Result<&AutoencoderKlWan> {
+        // The lock guards no data, only that one caller loads.
+        let _loading = self.encoder_loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoder) = self.encoder.get() {
+            return Ok(encoder);
+        }
+        let _no_grad = tch::no_grad_guard();
+        let mut silent = |_| ControlFlow::Continue(());
+        let mut loader = Loader {
+            device: self.device,
+            done_bytes: Cell::new(0),
+            total_bytes: 0,
+            on_progress: &mut silent,
+        };
+        let (dir, kinds) = (&self.dir, self.kinds);
+        let vae = loader
+            .component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
+                AutoencoderKlWan::new(weights, dir.vae())
+            })?
+            .without_decoder();
+        Ok(self.encoder.get_or_init(|| vae))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sora_model::config::{SchedulerClass, SchedulerConfig};
 use sora_model::{ModelDir, PromptEnhancerDir};
@@ -65,6 +65,9 @@ pub struct TextToVideoPipeline {
     pub(super) prompts: Mutex<VecDeque<(String, Arc<PromptEmbeds>)>>,
     /// Loaded by the first prompt that is to be enhanced.
     pub(super) enhancer: Mutex<Option<Arc<PromptEnhancer>>>,
+    /// The half of the VAE that text to video does not need; loaded by the first frames to be encoded.
+    pub(super) encoder: OnceLock<AutoencoderKlWan>,
+    pub(super) encoder_loading: Mutex<()>,
 }
 
 // SAFETY: as for PromptEmbeds. After load nothing here is ever written to: no gradients, no in-place

@@ -123,6 +123,14 @@ impl SchedulerConfig {
         Self { class: SchedulerClass::FlowMatchEulerDiscrete, shift, ..Self::default() }
     }
 
+    /// The shift of the sigmas, by whichever name its class has for it.
+    pub fn shift_of_flow(&self) -> f64 {
+        match self.class {
+            SchedulerClass::UniPcMultistep => self.flow_shift,
+            SchedulerClass::FlowMatchEulerDiscrete => self.shift,
+        }
+    }
+
     /// The same schedule for another class: the shift and the training timesteps are carried over,
     /// everything else is that class's default.
     ///

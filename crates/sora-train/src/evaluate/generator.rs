@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::models::transformer_wan::CacheLimits;
-use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, StreamRequest, TextToVideoPipeline};
+use sora_diffusion::pipelines::{
+    BlockRequest, GenerationRequest, LoadOptions, StreamOptions, TextToVideoPipeline,
+};
 use sora_model::defaults::NativeSettings;
 use sora_world::Size;
 use tch::Tensor;
@@ -98,34 +100,41 @@ impl Generator {
     ) -> anyhow::Result<()> {
         let native = &self.native;
         let factor = self.pipeline.dir().vae().temporal_scale_factor() as usize;
-        let request = StreamRequest {
-            prompt: prompt.to_owned(),
+        let options = StreamOptions {
             width: native.width.into(),
             height: native.height.into(),
-            num_inference_steps: native.num_inference_steps.into(),
             seed,
-            latent_frames: 1 + num_frames.saturating_sub(1).div_ceil(factor) as u64,
-            memory: MEMORY,
+            memory: Some(MEMORY),
+        };
+        let request = BlockRequest {
+            prompt,
+            keep_past: true,
+            negative_prompt: "",
+            guidance_scale: 1.0,
+            num_inference_steps: native.num_inference_steps.into(),
+            source: None,
         };
         let (h, w) = (i64::from(native.height), i64::from(native.width));
         let bytes = window * (h * w * 3) as usize;
-        let (mut frames, mut at, mut failed) = (Vec::new(), 0, None);
-        let result = self.pipeline.stream(&request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
-            frames.extend_from_slice(batch.data);
+        let (mut frames, mut at) = (Vec::new(), 0);
+        let mut stream = self.pipeline.open_stream(&options)?;
+        for _ in 0..1 + num_frames.saturating_sub(1).div_ceil(factor) {
+            self.pipeline.next_block(
+                &mut stream,
+                &request,
+                &mut |_| ControlFlow::Continue(()),
+                &mut |batch| {
+                    frames.extend_from_slice(batch.data);
+                    ControlFlow::Continue(())
+                },
+            )?;
             while frames.len() >= bytes {
                 let rest = frames.split_off(bytes);
                 let video = to_tensor(&frames, window as i64, h, w).squeeze_dim(0);
-                if let Err(error) = on_window(at, video) {
-                    failed = Some(error);
-                    return ControlFlow::Break(());
-                }
+                on_window(at, video)?;
                 (frames, at) = (rest, at + window);
             }
-            ControlFlow::Continue(())
-        });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(result?),
         }
+        Ok(())
     }
 }

@@ -8,19 +8,19 @@ use gst::glib::translate::IntoGlib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
-use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use sora_engine_api::{Generation, PromptEnhance};
 use sora_gst::{Provenance, provenance};
 
-use super::job::{End, Frame, Next};
-use super::model::ModelInfo;
+use super::job::Frame;
 use super::negotiate::Output;
-use super::settings::{self, Plan, Settings};
+use super::settings::{self, Plan, Settings, WISHES};
 use super::stats::Stats;
+use super::text_pad::{self, TextPad};
 use super::timing::{LiveClock, time_of_frame};
 use super::worker::{Clip, KeptModel};
-use super::{caps, negotiate, record, tags};
+use super::{caps, image, negotiate};
+use crate::model::ModelInfo;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("soragen", gst::DebugColorFlags::empty(), Some("Text-to-video source"))
@@ -40,7 +40,7 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(10);
 pub struct SoraGen {
     settings: Mutex<Settings>,
     state: Mutex<State>,
-    stats: Mutex<Stats>,
+    pub(super) stats: Mutex<Stats>,
     kept_model: KeptModel,
     /// An ERROR has been posted; one is enough.
     failed: AtomicBool,
@@ -60,34 +60,42 @@ enum Start {
 
 /// What lives from READY on.
 #[derive(Default)]
-struct State {
-    model: Option<ModelInfo>,
-    run: Option<Run>,
+pub(super) struct State {
+    pub(super) model: Option<ModelInfo>,
+    pub(super) run: Option<Run>,
+    /// Where the text pad has been requested.
+    pub(super) text: Option<TextPad>,
     flushing: bool,
 }
 
 /// What lives from PAUSED on.
-struct Run {
-    plan: Plan,
-    output: Option<Output>,
-    clip: Clip,
+pub(super) struct Run {
+    pub(super) plan: Plan,
+    pub(super) output: Option<Output>,
+    pub(super) clip: Clip,
     /// The clip's size is settled and its frames have this size.
-    size: Option<(u32, u32)>,
-    /// Index of the next frame.
-    frame: u64,
-    clock: LiveClock,
+    pub(super) size: Option<(u32, u32)>,
+    /// Index of the next frame in time.
+    pub(super) frame: u64,
+    /// Frames that have been shown.
+    pub(super) shown: u64,
+    /// The last one of a live clip.
+    pub(super) last: Option<Frame>,
+    pub(super) clock: LiveClock,
     /// Tags that wait for what the enhancer makes of the prompt.
-    tags_due: Option<Generation>,
+    pub(super) tags_due: Option<Generation>,
     /// How the clip is made, told to whoever asks.
-    provenance: Provenance,
+    pub(super) provenance: Provenance,
+    /// What it is made by, once it is requested.
+    pub(super) generation: Option<Generation>,
 }
 
 impl SoraGen {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -137,7 +145,7 @@ impl SoraGen {
 
     /// The clip to take frames from, requested in the negotiated size; a new one when the last was
     /// called off by a flush.
-    fn running_clip(&self) -> Result<(Clip, Option<Generation>), gst::FlowError> {
+    pub(super) fn running_clip(&self) -> Result<(Clip, Option<Generation>), gst::FlowError> {
         let (model, output, plan) = {
             let mut state = self.state();
             if state.flushing {
@@ -177,42 +185,16 @@ impl SoraGen {
             run.clip = clip;
             run.clip.job.set_flushing(flushing);
             run.clip.job.release();
-            run.frame = 0;
+            (run.frame, run.shown, run.last) = (0, 0, None);
         }
         run.size = Some((width, height));
+        run.generation = Some(generation.clone());
         run.clip.job.request(generation.clone());
         Ok((run.clip.clone(), Some(generation)))
     }
 
-    /// Stamps the next frame and counts it.
-    fn stamp(&self, buffer: &mut gst::BufferRef) {
-        let running_time = self.obj().is_live().then(|| self.obj().current_running_time()).flatten();
-        let (late, count) = {
-            let mut state = self.state();
-            let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
-            let rate = frame_rate(model, run.output.as_ref());
-            let start = time_of_frame(run.frame, rate);
-            let end = time_of_frame(run.frame + 1, rate);
-            let late = running_time.is_some_and(|now| run.clock.delay_for(run.frame, start, end, now));
-            buffer.set_pts(start + run.clock.delay);
-            buffer.set_duration(end - start);
-            buffer.set_offset(run.frame);
-            buffer.set_offset_end(run.frame + 1);
-            run.frame += 1;
-            (late, run.frame)
-        };
-        if late {
-            gst::warning!(CAT, imp = self, "frame {} was not ready at its time", count - 1);
-            buffer.set_flags(gst::BufferFlags::DISCONT);
-        }
-        self.update_stats(|stats| {
-            stats.frames = count;
-            stats.late_frames += u64::from(late);
-        });
-    }
-
     /// The model is known: in READY and above.
-    fn model_and<T>(&self, take: impl FnOnce(&ModelInfo, Option<&Run>) -> T) -> Option<T> {
+    pub(super) fn model_and<T>(&self, take: impl FnOnce(&ModelInfo, Option<&Run>) -> T) -> Option<T> {
         let state = self.state();
         state.model.as_ref().map(|model| take(model, state.run.as_ref()))
     }
@@ -230,7 +212,7 @@ impl SoraGen {
 }
 
 /// The negotiated rate; the model's own where that is 0/1 or nothing is negotiated yet.
-fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
+pub(super) fn frame_rate(model: &ModelInfo, output: Option<&Output>) -> gst::Fraction {
     let (numerator, denominator) = model.native.frame_rate;
     match output.map(|output| output.info.fps()) {
         Some(rate) if rate.numer() > 0 => rate,
@@ -253,12 +235,19 @@ impl ObjectImpl for SoraGen {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         gst::info!(CAT, imp = self, "setting {}", pspec.name());
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).set(pspec.name(), value);
+        if WISHES.contains(&pspec.name()) {
+            self.drop_outdated_blocks();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         let stats = || self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match pspec.name() {
-            "stats" => stats().to_structure().to_value(),
+            "stats" => {
+                let job = self.state().run.as_ref().map(|run| run.clip.job.clone());
+                let queued = job.map_or(0, |job| job.frames_waiting());
+                stats().to_structure(queued).to_value()
+            }
             "prompt-used" => stats().prompt_used.unwrap_or_default().to_value(),
             "seed-used" => {
                 let seed = self.state().run.as_ref().map(|run| run.plan.seed);
@@ -295,7 +284,10 @@ impl ElementImpl for SoraGen {
             let caps = caps::template();
             let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Always);
             // The parameters of a valid template.
-            vec![gst::PadTemplate::new("src", direction, presence, &caps).expect("a valid template")]
+            vec![
+                gst::PadTemplate::new("src", direction, presence, &caps).expect("a valid template"),
+                text_pad::template(),
+            ]
         });
         &TEMPLATES
     }
@@ -308,7 +300,7 @@ impl ElementImpl for SoraGen {
             gst::StateChange::NullToReady => {
                 self.failed.store(false, Ordering::SeqCst);
                 self.set_start(Start::No);
-                let model = ModelInfo::open(&self.settings()).map_err(|error| {
+                let model = ModelInfo::open(&self.settings().choice).map_err(|error| {
                     self.post_error_message(error);
                     gst::StateChangeError
                 })?;
@@ -336,6 +328,19 @@ impl ElementImpl for SoraGen {
             drop(kept);
         }
         result
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        self.request_text_pad(template)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        self.release_text_pad(pad);
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
@@ -383,6 +388,13 @@ impl BaseSrcImpl for SoraGen {
         if plan.prompt_enhance == PromptEnhance::Local {
             model.check_enhancer()?;
         }
+        if let Some(path) = &plan.image {
+            image::check(path)?;
+        }
+        if plan.num_frames != 0 && self.state().text.is_some() {
+            let text = "The text pad gives prompts to videos without an end (num-frames=0) only.";
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        }
         if let Some(text) = &plan.rounded {
             gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
         }
@@ -394,11 +406,17 @@ impl BaseSrcImpl for SoraGen {
             clip,
             size: None,
             frame: 0,
+            shown: 0,
+            last: None,
             clock: LiveClock::default(),
             tags_due: None,
             provenance: Provenance::default(),
+            generation: None,
         };
-        self.state().run = Some(run);
+        let mut state = self.state();
+        state.run = Some(run);
+        // What was said in the last run is over; the pad is active only after this.
+        state.text = state.text.take().map(|_| TextPad::default());
         Ok(())
     }
 
@@ -496,11 +514,11 @@ impl BaseSrcImpl for SoraGen {
         use gst::QueryViewMut;
         match query.view_mut() {
             QueryViewMut::Duration(duration) => match (duration.format(), self.durations()) {
-                (gst::Format::Time, Some((_, clip, _))) => {
+                (gst::Format::Time, Some((_, clip, 1..))) => {
                     duration.set(clip);
                     true
                 }
-                (gst::Format::Default, Some((_, _, frames))) => {
+                (gst::Format::Default, Some((_, _, frames @ 1..))) => {
                     duration.set(gst::format::Default::from_u64(frames.into()));
                     true
                 }
@@ -530,89 +548,5 @@ impl SoraGen {
         if let Some(run) = &state.run {
             run.clip.job.set_flushing(flushing);
         }
-    }
-}
-
-impl SoraGen {
-    fn send_tags(&self, generation: &Generation, enhanced: Option<&str>) {
-        let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
-        let tags = tags::of_clip(&name, generation, enhanced);
-        self.parent_send_event(gst::event::Tag::new(tags));
-    }
-
-    /// Publishes how the clip is made, before its first frame leaves.
-    fn tell_record(&self, generation: &Generation) {
-        let policy = self.settings().prompt_policy();
-        let told = {
-            let mut state = self.state();
-            let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
-            let rate = frame_rate(model, run.output.as_ref());
-            run.provenance = record::of_clip(&model.name, generation, rate, policy);
-            run.provenance.origin = Some(self.obj().path_string().into());
-            run.provenance.clone()
-        };
-        provenance::publish(self.obj().upcast_ref(), &told);
-    }
-
-    fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
-        let (clip, requested) = self.running_clip()?;
-        if let Some(generation) = requested {
-            self.tell_record(&generation);
-            // The base class pushes it behind the segment, before the first buffer. Not by way of
-            // gst_element_send_event: that takes the lock of the state change which may be waiting
-            // for this thread.
-            if generation.prompt_enhance == PromptEnhance::Off {
-                self.send_tags(&generation, None);
-            } else if let Some(run) = &mut self.state().run {
-                run.tags_due = Some(generation);
-            }
-        }
-        let frame = match clip.job.next() {
-            Next::Frame(frame) => frame,
-            Next::End(End::Complete) => return Err(gst::FlowError::Eos),
-            Next::End(End::Failed) => return Err(gst::FlowError::Error),
-            Next::Flushing | Next::Cancelled => return Err(gst::FlowError::Flushing),
-        };
-        let due = self.state().run.as_mut().and_then(|run| run.tags_due.take());
-        if let Some(generation) = due {
-            let used = self.stats.lock().unwrap_or_else(PoisonError::into_inner).prompt_used.clone();
-            self.send_tags(&generation, used.as_deref());
-        }
-        let output = self.state().run.as_ref().and_then(|run| run.output.clone());
-        Ok((frame, output.ok_or(gst::FlowError::NotNegotiated)?))
-    }
-
-    fn write(
-        &self,
-        (frame, output): &(Frame, Output),
-        buffer: &mut gst::BufferRef,
-    ) -> Result<(), gst::FlowError> {
-        output.write(frame.pixels(), buffer).map_err(|text| {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Failed,
-                ("A frame could not be written."),
-                ["{text}"]
-            );
-            gst::FlowError::Error
-        })?;
-        self.stamp(buffer);
-        Ok(())
-    }
-}
-
-impl PushSrcImpl for SoraGen {
-    fn create(&self, buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
-        let frame = self.next_frame()?;
-        if let Some(buffer) = buffer {
-            self.write(&frame, buffer)?;
-            return Ok(CreateSuccess::FilledBuffer);
-        }
-        // Negotiation always leaves a pool behind, see `decide_allocation`.
-        let pool = self.obj().buffer_pool().ok_or(gst::FlowError::NotNegotiated)?;
-        let mut buffer = pool.acquire_buffer(None)?;
-        // A buffer fresh from the pool has one owner.
-        self.write(&frame, buffer.make_mut())?;
-        Ok(CreateSuccess::NewBuffer(buffer))
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sora_engine_api::Generation;
 
@@ -77,6 +77,8 @@ pub(super) enum Next {
     Flushing,
     /// The clip was called off.
     Cancelled,
+    /// There was none in time.
+    Late,
 }
 
 impl Job {
@@ -161,14 +163,40 @@ impl Job {
         true
     }
 
+    /// Waits a moment; `false` when the clip was called off.
+    pub(super) fn pause(&self, moment: Duration) -> bool {
+        let state = self.lock();
+        // Whatever wakes it: who calls this looks again.
+        drop(self.changed.wait_timeout(state, moment).unwrap_or_else(PoisonError::into_inner));
+        !self.is_cancelled()
+    }
+
     /// No more frames will come.
     pub(super) fn end(&self, end: End) {
         self.lock().end = Some(end);
         self.changed.notify_all();
     }
 
-    /// Waits for the next frame.
-    pub(super) fn next(&self) -> Next {
+    /// Throws away what waits, but for a batch whose frames are being taken: it was made by other wishes.
+    pub(super) fn drop_waiting(&self) -> usize {
+        let mut state = self.lock();
+        let before = state.waiting.len();
+        state.waiting.retain(|batch| batch.next > 0);
+        let dropped = before - state.waiting.len();
+        drop(state);
+        self.changed.notify_all();
+        dropped
+    }
+
+    /// Frames that wait.
+    pub(super) fn frames_waiting(&self) -> usize {
+        let frames = |batch: &Batch| batch.pixels.len() / batch.frame_size - batch.next;
+        self.lock().waiting.iter().map(frames).sum()
+    }
+
+    /// Waits for the next frame, at most for `patience` where there is one.
+    pub(super) fn next(&self, patience: Option<Duration>) -> Next {
+        let deadline = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
         loop {
             if state.flushing {
@@ -190,7 +218,14 @@ impl Job {
             if let Some(end) = state.end {
                 return Next::End(end);
             }
-            state = self.wait(state);
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.wait(state),
+                Some(Duration::ZERO) => return Next::Late,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -231,7 +266,7 @@ mod tests {
     use super::*;
 
     fn take(job: &Job) -> Vec<u8> {
-        match job.next() {
+        match job.next(None) {
             Next::Frame(frame) => frame.pixels().to_vec(),
             other => panic!("{other:?} instead of a frame"),
         }
@@ -246,7 +281,7 @@ mod tests {
         for expected in 1..=5 {
             assert_eq!(take(&job), [expected]);
         }
-        assert!(matches!(job.next(), Next::End(End::Complete)));
+        assert!(matches!(job.next(None), Next::End(End::Complete)));
     }
 
     #[test]
@@ -262,6 +297,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_by_other_wishes_is_dropped_but_not_a_batch_that_is_begun() {
+        let job = Job::default();
+        assert!(job.push(&[1, 2], 1) && job.push(&[3, 4], 1));
+        assert_eq!(take(&job), [1]);
+        assert_eq!(job.frames_waiting(), 3);
+        assert_eq!(job.drop_waiting(), 1);
+        assert_eq!((take(&job), job.frames_waiting()), (vec![2], 0));
+        assert!(matches!(job.next(Some(Duration::ZERO)), Next::Late));
+    }
+
+    #[test]
     fn cancelling_wakes_everybody_and_drops_what_waits() {
         let job = Job::default();
         assert!(job.push(&[1], 1) && job.push(&[2], 1));
@@ -270,7 +316,7 @@ mod tests {
             job.cancel();
             assert!(!pushing.join().expect("no panic"));
         });
-        assert!(matches!(job.next(), Next::Cancelled));
+        assert!(matches!(job.next(None), Next::Cancelled));
         assert!(job.wait_for_request().is_none());
     }
 
@@ -280,7 +326,7 @@ mod tests {
         assert!(job.push(&[1, 2], 1));
         assert_eq!(take(&job), [1]);
         job.set_flushing(true);
-        assert!(matches!(job.next(), Next::Flushing));
+        assert!(matches!(job.next(None), Next::Flushing));
         job.set_flushing(false);
         assert_eq!(take(&job), [2]);
     }

@@ -20,21 +20,43 @@
 //! How a clip was made goes out as the stream's [provenance](sora_gst::provenance), which `sorasign` signs: the
 //! prompt as a salted hash there, unless `prompt-policy` says otherwise.
 //!
+//! With `num-frames=0` the clip has no end: it is made block by block over what the model remembers of the blocks
+//! before, in flat memory. Changes of `prompt`, `negative-prompt` and `guidance-scale` take effect with the next
+//! block that is begun, and blocks that wait are dropped for it. A live source that cannot keep up says so, with
+//! figures, and does as `lag-policy` says.
+//!
+//! With `image` the video begins with a picture, scaled and cropped to its size, and goes on from it as the prompt
+//! says, block by block as above, for `num-frames` or without an end.
+//!
+//! A stream on the `text` pad gives prompts times, so that subtitles are a storyboard:
+//!
+//! ```text
+//! soragen name=story num-frames=0 ! ... filesrc location=storyboard.srt ! subparse ! story.text
+//! ```
+//!
+//! The prompt of the cue that began last holds until the next one begins; before the first, that of the property.
+//! The video ends with the last cue, once the stream of cues has ended. A source that is not live waits for the
+//! first cue before it makes anything. Times are exact to a block.
+//!
 //! After the last frame the element sends EOS. A flush throws the clip away and makes the same clip
 //! again from its first frame. Seeking is not possible.
 
 mod caps;
 mod convert;
+mod cues;
+mod frames;
+mod image;
 mod imp;
 mod job;
-mod messages;
-mod model;
 mod negotiate;
 mod record;
 mod settings;
 mod stats;
+mod stream;
 mod tags;
+mod text_pad;
 mod timing;
+mod wishes;
 mod worker;
 
 use gst::glib;
@@ -110,12 +132,57 @@ pub enum PromptPolicy {
     Text,
 }
 
+/// What becomes of the past when the prompt changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraPromptChange")]
+pub enum PromptChange {
+    /// It is forgotten.
+    #[default]
+    #[enum_value(name = "It is forgotten: the next block shows the new prompt", nick = "cut")]
+    Cut,
+    /// It is seen again under the new prompt.
+    #[enum_value(
+        name = "It is seen again under the new prompt: the scene goes on, and may resist",
+        nick = "keep"
+    )]
+    Keep,
+}
+
+/// What a live source does with frames that are not ready at their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraLagPolicy")]
+pub enum LagPolicy {
+    /// Shows every frame.
+    #[default]
+    #[enum_value(name = "Every frame is shown, and time moves on with them", nick = "slow-down")]
+    SlowDown,
+    /// Drops late frames.
+    #[enum_value(name = "Late frames are dropped while newer ones wait", nick = "drop")]
+    Drop,
+    /// Shows the last frame again.
+    #[enum_value(name = "The last frame is shown again: the frame rate is kept", nick = "repeat-last")]
+    RepeatLast,
+}
+
+impl PromptPolicy {
+    /// The policy as a record has it.
+    pub(crate) fn of_record(self) -> sora_record::PromptPolicy {
+        match self {
+            Self::SaltedHash => sora_record::PromptPolicy::SaltedHash,
+            Self::Omit => sora_record::PromptPolicy::Omit,
+            Self::Text => sora_record::PromptPolicy::Text,
+        }
+    }
+}
+
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     // In the documentation the enums belong to this plugin, not to the program that made them first.
     Dtype::static_type();
     Scheduler::static_type();
     PromptEnhance::static_type();
     PromptPolicy::static_type();
+    LagPolicy::static_type();
+    PromptChange::static_type();
     // Rank none: nothing that picks sources by itself should start a diffusion model.
     gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
 }

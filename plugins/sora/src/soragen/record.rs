@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use sora_engine_api::Generation;
 use sora_gst::Provenance;
-use sora_record::{FrameRate, GenerationRecord, Mode, Model, Prompt, PromptPolicy};
+use sora_record::{FrameRate, GenerationRecord, Input, Mode, Model, Prompt, PromptPolicy};
 
 /// The record of a clip, as the provenance of its stream. The prompt is in it in the clear: it stays within the
 /// pipeline, and whoever publishes the record follows its policy.
@@ -13,21 +13,31 @@ pub(super) fn of_clip(
     generation: &Generation,
     frame_rate: gst::Fraction,
     policy: PromptPolicy,
+    from_image: bool,
 ) -> Provenance {
-    let mut record = GenerationRecord::new("soragen", env!("CARGO_PKG_VERSION"), Mode::TextToVideo);
+    let mut record = GenerationRecord::new(
+        "soragen",
+        env!("CARGO_PKG_VERSION"),
+        if from_image { Mode::ImageToVideo } else { Mode::TextToVideo },
+    );
     record.model = Some(Model { id: model.to_owned(), weights_sha256: None });
     record.prompt = Some(Prompt::Text(generation.prompt.clone()));
     record.prompt_policy = policy;
     record.seed = Some(generation.seed);
     record.width = Some(generation.width);
     record.height = Some(generation.height);
-    record.frames = Some(generation.num_frames.into());
+    // Of a stream without an end the number is not known.
+    record.frames = (generation.num_frames > 0).then_some(generation.num_frames.into());
     record.num_inference_steps = Some(generation.num_inference_steps);
     record.guidance_scale = Some(generation.guidance_scale);
     record.frame_rate = match (u32::try_from(frame_rate.numer()), u32::try_from(frame_rate.denom())) {
         (Ok(numerator), Ok(denominator)) if numerator > 0 => Some(FrameRate { numerator, denominator }),
         _ => None,
     };
+    if from_image {
+        // Not its path: the record is published.
+        record.inputs = vec![Input { id: "image".into(), sha256: None }];
+    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     // A clock before 1970 tells no time.
     record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());
@@ -63,7 +73,8 @@ mod tests {
     #[test]
     fn a_record_says_how_the_clip_was_made() {
         let rate = gst::Fraction::new(8, 1);
-        let told = of_clip("sora-tiny", &generation("a red ball".into()), rate, PromptPolicy::SaltedHash);
+        let told =
+            of_clip("sora-tiny", &generation("a red ball".into()), rate, PromptPolicy::SaltedHash, false);
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.seed, record.frames, record.width), (Some(9), Some(17), Some(128)));
         assert_eq!(record.prompt, Some(Prompt::Text("a red ball".into())));
@@ -72,9 +83,17 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_that_a_clip_begins_with_is_an_input() {
+        let rate = gst::Fraction::new(8, 1);
+        let told = of_clip("sora-tiny", &generation("a ball".into()), rate, PromptPolicy::Omit, true);
+        let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
+        assert_eq!((record.mode, record.inputs.len()), (Mode::ImageToVideo, 1));
+    }
+
+    #[test]
     fn a_prompt_that_no_record_holds_is_left_out() {
         let long = generation("long ".repeat(10_000));
-        let told = of_clip("sora-tiny", &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash);
+        let told = of_clip("sora-tiny", &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash, false);
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.prompt, record.seed), (None, Some(9)));
     }

@@ -1,6 +1,6 @@
 //! The `stats` property.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sora_engine_api::Generation;
 
@@ -19,6 +19,22 @@ pub(super) struct Stats {
     pub(super) frames: u64,
     /// Frames of a live clip that were not ready at their time.
     pub(super) late_frames: u64,
+    /// Frames that were not shown because newer ones waited.
+    pub(super) dropped: u64,
+    /// Blocks that were dropped because they were made before a change.
+    pub(super) outdated_blocks: u64,
+    /// Times that a frame was shown again.
+    pub(super) repeated: u64,
+    /// Blocks of a clip without an end.
+    pub(super) blocks: u64,
+    pub(super) block_time: Duration,
+    /// Sum over all blocks but the first.
+    block_time_sum: Duration,
+    block_time_max: Duration,
+    /// When the first block was ready.
+    since: Option<Instant>,
+    /// Late, dropped and repeated frames that people were told of.
+    told_lag: u64,
     /// From the start of the element to the loaded model.
     pub(super) load_time: Duration,
     /// From the request to the first denoised clip.
@@ -28,7 +44,49 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    pub(super) fn to_structure(&self) -> gst::Structure {
+    /// Counts a block.
+    pub(super) fn block(&mut self, time: Duration) {
+        self.blocks += 1;
+        self.block_time = time;
+        self.since.get_or_insert_with(Instant::now);
+        if self.blocks > 1 {
+            self.block_time_sum += time;
+            self.block_time_max = self.block_time_max.max(time);
+        }
+    }
+
+    fn mean_block_time(&self) -> Duration {
+        let counted = u32::try_from(self.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.block_time_sum.checked_div(counted).unwrap_or_default()
+    }
+
+    /// Frames a second since the first block; 0 before.
+    fn fps(&self) -> f64 {
+        let seconds = self.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        if seconds > 0.0 { self.frames as f64 / seconds } else { 0.0 }
+    }
+
+    /// A text for people at the first frame that lags, and whenever their number has doubled.
+    pub(super) fn lag_told(&mut self, block: u32, rate: gst::Fraction) -> Option<String> {
+        let lagging = self.late_frames + self.dropped + self.repeated;
+        if lagging < 2 * self.told_lag.max(1) && self.told_lag > 0 {
+            return None;
+        }
+        self.told_lag = lagging;
+        let Self { late_frames, dropped, repeated, .. } = *self;
+        let lasts = f64::from(rate.denom()) / f64::from(rate.numer().max(1)) * f64::from(block);
+        let took = match self.mean_block_time() {
+            Duration::ZERO => String::new(),
+            time => format!("; {block} frames take {} ms", time.as_millis()),
+        };
+        Some(format!(
+            "The video is not made as fast as it is shown: {late_frames} frames late, {dropped} dropped, \
+             {repeated} shown again{took} and last {:.0} ms. A smaller size, fewer steps or a lower frame rate help.",
+            lasts * 1000.0,
+        ))
+    }
+
+    pub(super) fn to_structure(&self, queued: usize) -> gst::Structure {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let mut builder = gst::Structure::builder("soragen-stats")
             .field("model", &self.model)
@@ -37,6 +95,15 @@ impl Stats {
             .field("step", self.step)
             .field("frames", self.frames)
             .field("late-frames", self.late_frames)
+            .field("dropped", self.dropped)
+            .field("repeated", self.repeated)
+            .field("outdated-blocks", self.outdated_blocks)
+            .field("queued", queued as u64)
+            .field("fps", self.fps())
+            .field("blocks", self.blocks)
+            .field("block-time", nanoseconds(self.block_time))
+            .field("mean-block-time", nanoseconds(self.mean_block_time()))
+            .field("max-block-time", nanoseconds(self.block_time_max))
             .field("load-time", nanoseconds(self.load_time))
             .field("denoise-time", nanoseconds(self.denoise_time))
             .field("generate-time", nanoseconds(self.generate_time));
@@ -50,5 +117,28 @@ impl Stats {
                 .field("guidance-scale", generation.guidance_scale);
         }
         builder.build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_told_with_figures_at_first_and_when_it_has_doubled() {
+        let mut stats = Stats::default();
+        stats.block(Duration::from_millis(900));
+        stats.block(Duration::from_millis(700));
+        let mut told = Vec::new();
+        for _ in 0..9 {
+            stats.repeated += 1;
+            told.push(stats.lag_told(4, gst::Fraction::new(8, 1)));
+        }
+        assert_eq!(
+            told.iter().map(Option::is_some).collect::<Vec<_>>(),
+            [true, true, false, true, false, false, false, true, false]
+        );
+        let text = told.remove(7).expect("the eighth");
+        assert!(text.contains("8 shown again; 4 frames take 700 ms and last 500 ms"), "{text}");
     }
 }

@@ -10,6 +10,14 @@ pub(super) fn time_of_frame(frame: u64, rate: gst::Fraction) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(time.unwrap_or(u64::MAX - 1))
 }
 
+/// The frame whose time it is.
+pub(super) fn frame_at(time: gst::ClockTime, rate: gst::Fraction) -> u64 {
+    let (numerator, denominator) = (rate.numer().max(1) as u64, rate.denom().max(1) as u64);
+    // A time within a frame that begins at a rounded-down nanosecond belongs to it.
+    let next = (time.nseconds() + 1).mul_div_ceil(numerator, *gst::ClockTime::SECOND * denominator);
+    next.unwrap_or(u64::MAX).saturating_sub(1)
+}
+
 /// When the frames of a live clip are due, in running time.
 #[derive(Clone, Copy, Default)]
 pub(super) struct LiveClock {
@@ -20,6 +28,16 @@ pub(super) struct LiveClock {
 }
 
 impl LiveClock {
+    /// The time on the frames' own scale that is `now`, once the first frame has set the clock.
+    pub(super) fn time(&self, now: gst::ClockTime) -> Option<gst::ClockTime> {
+        Some(now.saturating_sub(self.anchor? + self.delay))
+    }
+
+    /// The first frame sets the clock.
+    pub(super) fn set(&mut self, now: gst::ClockTime) {
+        self.anchor.get_or_insert(now);
+    }
+
     /// Moves the clock when the frame that lasts from `start` to `end` is ready only `now`, after
     /// its whole time has passed; says whether it did. The first frame of all sets the clock.
     pub(super) fn delay_for(
@@ -56,6 +74,17 @@ mod tests {
         assert_eq!(time_of_frame(0, rate), gst::ClockTime::ZERO);
         // 30,000 frames last 1001 seconds exactly, also after a day of them.
         assert_eq!(time_of_frame(30_000 * 86, rate), gst::ClockTime::from_seconds(1001 * 86));
+    }
+
+    #[test]
+    fn a_time_belongs_to_the_frame_that_is_shown_then() {
+        for rate in [gst::Fraction::new(8, 1), gst::Fraction::new(30_000, 1001)] {
+            for frame in [0, 1, 2, 3, 1000, 30_000 * 86] {
+                let (start, end) = (time_of_frame(frame, rate), time_of_frame(frame + 1, rate));
+                assert_eq!(frame_at(start, rate), frame, "{rate:?}");
+                assert_eq!(frame_at(end - gst::ClockTime::NSECOND, rate), frame, "{rate:?}");
+            }
+        }
     }
 
     #[test]

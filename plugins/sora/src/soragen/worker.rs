@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
 use gst::subclass::prelude::*;
 use sora_engine_api::{
     Engine, EngineError, FrameBatch, Generation, Level, Model, ModelOptions, Observer, Progress,
@@ -14,9 +15,9 @@ use sora_engine_api::{
 
 use super::imp::CAT;
 use super::job::{End, Job};
-use super::messages::{self, Reporter};
-use super::model::ModelInfo;
 use super::stats::Stats;
+use crate::messages::{self, Reporter};
+use crate::model::ModelInfo;
 
 /// The model that stays loaded between clips, with what it was opened by.
 pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
@@ -32,7 +33,7 @@ pub(super) struct Clip {
 impl Clip {
     /// Starts the worker, which begins when its job is released. Posts messages: no lock may be held.
     pub(super) fn start(element: &super::SoraGen, model: ModelInfo, kept: KeptModel) -> Self {
-        let reporter = Arc::new(Reporter::new(element));
+        let reporter = Arc::new(Reporter::new(element.upcast_ref()));
         let clip = Self { job: Arc::default(), reporter, thread: Arc::default() };
         if kept_model(&kept, &model.options).is_none() {
             clip.reporter.start("load", &format!("loading {}", model.name));
@@ -78,8 +79,8 @@ fn kept_model(kept: &KeptModel, options: &ModelOptions) -> Option<Arc<Model>> {
     kept.as_ref().filter(|(opened, _)| opened == options).map(|(_, model)| Arc::clone(model))
 }
 
-struct Worker {
-    job: Arc<Job>,
+pub(super) struct Worker {
+    pub(super) job: Arc<Job>,
     reporter: Arc<Reporter>,
     model: ModelInfo,
     kept: KeptModel,
@@ -121,6 +122,12 @@ impl Worker {
         self.reporter.start("generate", &format!("step 0 of {steps}"));
         self.update_stats(|stats| stats.generation = Some(generation.clone()));
         let began = Instant::now();
+        let image = self.element().and_then(|element| element.imp().image());
+        if generation.num_frames == 0 || image.is_some() {
+            self.stream(&model, &generation, image)?;
+            self.update_stats(|stats| stats.generate_time = began.elapsed());
+            return Ok(());
+        }
         model.generate(&generation, &mut Watch::new(self, Some(&generation), began))?;
         self.reporter.complete("decoded");
         self.update_stats(|stats| stats.generate_time = began.elapsed());
@@ -157,9 +164,32 @@ impl Worker {
         Ok(model)
     }
 
-    fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
-        if let Some(element) = self.reporter.element() {
+    /// The element, as long as anybody wants this clip.
+    pub(super) fn element(&self) -> Option<super::SoraGen> {
+        self.reporter.element().and_then(|element| element.downcast::<super::SoraGen>().ok())
+    }
+
+    pub(super) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
+        if let Some(element) = self.element() {
             element.imp().update_stats(update);
+        }
+    }
+
+    /// The operation ends with the first frames, not the last: gst-launch plays only when no operation is open, and
+    /// in PAUSED the last frames are not made before it plays.
+    pub(super) fn frames_flow(&self) {
+        self.reporter.complete("decoding, frames are flowing");
+    }
+
+    pub(super) fn log_line(&self, level: Level, target: &str, message: &str) {
+        let Some(element) = self.reporter.element() else { return };
+        match level {
+            // Errors come back as the call's result; people are told there.
+            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
+            Level::Warn => self.reporter.warn(message),
+            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
+            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
+            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
         }
     }
 }
@@ -222,9 +252,7 @@ impl Observer for Watch<'_> {
     }
 
     fn frames(&mut self, frames: FrameBatch<'_>) -> ControlFlow<()> {
-        // The operation ends with the first frames, not the last: gst-launch plays only when no
-        // operation is open, and in PAUSED the last frames are not made before it plays.
-        self.worker.reporter.complete("decoding, frames are flowing");
+        self.worker.frames_flow();
         let frame_size = frames.width * frames.height * 3;
         if self.worker.job.push(frames.pixels, frame_size) {
             ControlFlow::Continue(())
@@ -234,15 +262,6 @@ impl Observer for Watch<'_> {
     }
 
     fn log(&mut self, level: Level, target: &str, message: &str) {
-        let element = self.worker.reporter.element();
-        let Some(element) = element else { return };
-        match level {
-            // Errors come back as the call's result; people are told there.
-            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
-            Level::Warn => self.worker.reporter.warn(message),
-            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
-            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
-            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
-        }
+        self.worker.log_line(level, target, message);
     }
 }

@@ -91,6 +91,13 @@ impl AutoencoderKlWan {
         self
     }
 
+    /// Drops the decoder, for those who only encode.
+    #[must_use]
+    pub fn without_decoder(mut self) -> Self {
+        self.decoder = None;
+        self
+    }
+
     /// The config it was built from.
     pub fn config(&self) -> &VaeConfig {
         &self.config

@@ -8,11 +8,11 @@ use gst::glib;
 use gst::prelude::*;
 use sora_engine_api::EngineError;
 
-/// What a clip's worker reports. Silent once the clip has been called off, and when the element is
+/// What a worker reports. Silent once its work has been called off, and when the element is
 /// gone.
 #[derive(Debug)]
-pub(super) struct Reporter {
-    element: glib::WeakRef<super::SoraGen>,
+pub(crate) struct Reporter {
+    element: glib::WeakRef<gst::Element>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -31,12 +31,12 @@ struct State {
 const ORDER_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Reporter {
-    pub(super) fn new(element: &super::SoraGen) -> Self {
+    pub(crate) fn new(element: &gst::Element) -> Self {
         Self { element: element.downgrade(), state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// The element, as long as anything may still be said in this clip's name.
-    pub(super) fn element(&self) -> Option<super::SoraGen> {
+    /// The element, as long as anything may still be said in this work's name.
+    pub(crate) fn element(&self) -> Option<gst::Element> {
         if self.lock().closed { None } else { self.element.upgrade() }
     }
 
@@ -46,7 +46,7 @@ impl Reporter {
 
     /// An operation begins; it must be ended by [`Reporter::complete`], [`Reporter::fail`] or
     /// [`Reporter::cancel`], or gst-launch would wait for it for ever.
-    pub(super) fn start(&self, code: &'static str, text: &str) {
+    pub(crate) fn start(&self, code: &'static str, text: &str) {
         self.say(gst::ProgressType::Start, text, |open| {
             *open = Some(code);
             *open
@@ -54,12 +54,12 @@ impl Reporter {
     }
 
     /// The operation goes on.
-    pub(super) fn progress(&self, text: &str) {
+    pub(crate) fn progress(&self, text: &str) {
         self.say(gst::ProgressType::Continue, text, |open| *open);
     }
 
     /// The operation is done.
-    pub(super) fn complete(&self, text: &str) {
+    pub(crate) fn complete(&self, text: &str) {
         self.say(gst::ProgressType::Complete, text, Option::take);
     }
 
@@ -97,14 +97,14 @@ impl Reporter {
     }
 
     /// Nothing more will be said; an open operation was cancelled.
-    pub(super) fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if let (_, Some(code)) = self.close() {
             self.post(gst::ProgressType::Canceled, code, "cancelled");
         }
     }
 
-    /// The clip failed: ends the open operation and posts the error.
-    pub(super) fn fail(&self, error: gst::ErrorMessage) {
+    /// The work failed: ends the open operation and posts the error.
+    pub(crate) fn fail(&self, error: gst::ErrorMessage) {
         let (closed, open) = self.close();
         if let Some(code) = open {
             self.post(gst::ProgressType::Error, code, "failed");
@@ -115,7 +115,7 @@ impl Reporter {
     }
 
     /// What the enhancer made of the prompt, or left of it: an ELEMENT message and a change of property.
-    pub(super) fn prompt(&self, given: &str, used: &str) {
+    pub(crate) fn prompt(&self, given: &str, used: &str) {
         let Some(element) = self.element() else { return };
         let structure = gst::Structure::builder("soragen-prompt")
             .field("prompt", given)
@@ -128,7 +128,7 @@ impl Reporter {
     }
 
     /// People should know.
-    pub(super) fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         if let Some(element) = self.element() {
             gst::element_warning!(element, gst::LibraryError::Settings, ("{text}"));
         }
@@ -143,7 +143,7 @@ impl Reporter {
 }
 
 /// An engine's error as an element's: a sentence for people, and the rest for us.
-pub(super) fn of_engine(error: &EngineError, debug: &str) -> gst::ErrorMessage {
+pub(crate) fn of_engine(error: &EngineError, debug: &str) -> gst::ErrorMessage {
     match error {
         EngineError::LibtorchNotFound { .. }
         | EngineError::EngineNotFound { .. }

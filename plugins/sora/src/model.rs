@@ -7,25 +7,27 @@ use sora_engine_api::{Device, Engine, Install, ModelOptions, cuda_driver_present
 use sora_model::defaults::{NativeSettings, SizeRules};
 use sora_model::{ModelDir, PromptEnhancerDir};
 
-use super::messages;
-use super::settings::Settings;
+use crate::choice::ModelChoice;
+use crate::messages;
 
 /// A model directory that has been looked at, and how to open it.
 #[derive(Clone, Debug)]
-pub(super) struct ModelInfo {
+pub(crate) struct ModelInfo {
     /// Short name: that of its directory.
-    pub(super) name: String,
-    pub(super) native: NativeSettings,
-    pub(super) rules: SizeRules,
-    pub(super) options: ModelOptions,
+    pub(crate) name: String,
+    pub(crate) native: NativeSettings,
+    pub(crate) rules: SizeRules,
+    /// Frames of a block of a stream, but of the first: what the VAE makes one latent frame of.
+    pub(crate) block_frames: u32,
+    pub(crate) options: ModelOptions,
 }
 
 impl ModelInfo {
     /// Reads configs and weight headers, which takes milliseconds, and checks that the device can
     /// be there.
-    pub(super) fn open(settings: &Settings) -> Result<Self, gst::ErrorMessage> {
+    pub(crate) fn open(choice: &ModelChoice) -> Result<Self, gst::ErrorMessage> {
         let device =
-            settings.device().map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
+            choice.device().map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
         if let Device::Cuda(index) = device
             && !cuda_driver_present()
         {
@@ -36,7 +38,7 @@ impl ModelInfo {
             ));
         }
         Engine::find().map_err(|error| messages::of_engine(&error, "looked for before starting"))?;
-        let path = match &settings.model_path {
+        let path = match &choice.model_path {
             Some(path) => path.clone(),
             None => default_model().map_err(|tried| {
                 gst::error_msg!(
@@ -47,18 +49,20 @@ impl ModelInfo {
             })?,
         };
         let mut dir = ModelDir::open(&path).map_err(|error| unusable(&path, &error))?;
-        if let Some(file) = &settings.transformer_file {
+        if let Some(file) = &choice.transformer_file {
             dir = dir.with_transformer_file(file).map_err(|error| unusable(file, &error))?;
         }
         Ok(Self {
             name: dir.name(),
             native: dir.native().clone(),
             rules: dir.size_rules(),
+            // Config::check bounds it far below.
+            block_frames: dir.vae().temporal_scale_factor() as u32,
             options: ModelOptions {
                 model_path: path,
-                transformer_file: settings.transformer_file.clone(),
+                transformer_file: choice.transformer_file.clone(),
                 device,
-                dtype: settings.dtype(),
+                dtype: choice.dtype(),
             },
         })
     }
@@ -66,7 +70,7 @@ impl ModelInfo {
 
 impl ModelInfo {
     /// Whether the model can enhance prompts, as far as its files tell.
-    pub(super) fn check_enhancer(&self) -> Result<(), gst::ErrorMessage> {
+    pub(crate) fn check_enhancer(&self) -> Result<(), gst::ErrorMessage> {
         let Err(error) = PromptEnhancerDir::open(&self.options.model_path) else { return Ok(()) };
         let text = format!("prompt-enhance is local, which this model cannot do: {error}");
         Err(match error {

@@ -1,0 +1,283 @@
+//! Video without an end: block after block over a cache of keys and values.
+//!
+//! A block is one latent frame: one frame of video at the beginning of the stream, then as many as the VAE
+//! compresses into one. It is made from noise, or from frames of a source (video to video as in SDEdit, arXiv
+//! 2108.01073: encoded, noised by a strength, denoised). Only models that were trained block-causally (sora-tiny,
+//! the Self-Forcing family) make sense of it.
+
+mod memory;
+mod schedule;
+
+use tch::{Kind, Tensor};
+
+use self::memory::Memory;
+use self::schedule::{Pace, levels};
+use super::text_to_video::{TextToVideoPipeline, report};
+use super::{FrameBatch, OnFrames, OnProgress, Progress, to_rgb8};
+use crate::error::{DiffusionError, Result};
+use crate::models::autoencoder_kl_wan::FeatureCache;
+use crate::models::transformer_wan::CacheLimits;
+use crate::noise::seeded_noise;
+
+/// Seeds of one stream lie this far apart (2⁶⁴ over the golden ratio), so that no two blocks share one.
+const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// What stays the same for all blocks of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamOptions {
+    /// Pixels, as in [`super::GenerationRequest`].
+    pub width: i64,
+    /// Pixels, as in [`super::GenerationRequest`].
+    pub height: i64,
+    /// Same seed and same blocks, same video.
+    pub seed: u64,
+    /// What the model remembers, in latent frames, 0 ≤ sink ≤ frames; `None` for the length of the model's own
+    /// clips with a sink of one frame.
+    pub memory: Option<CacheLimits>,
+}
+
+/// One block to make.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockRequest<'a> {
+    /// What to show.
+    pub prompt: &'a str,
+    /// With another prompt than before, whether the past is kept, and seen again under it: then the video goes on
+    /// and changes slowly, as far as its past lets it. Otherwise the past is forgotten, and the next block shows the
+    /// prompt.
+    pub keep_past: bool,
+    /// What to steer away from; only used with guidance.
+    pub negative_prompt: &'a str,
+    /// How strongly to follow the prompt; up to 1 there is no guidance and one pass per step.
+    pub guidance_scale: f64,
+    /// Denoising steps of a block made from noise alone; of a source, as many as its strength is of 1.
+    pub num_inference_steps: i64,
+    /// Frames to begin from; `None` for noise alone.
+    pub source: Option<BlockSource<'a>>,
+}
+
+/// Frames that a block is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockSource<'a> {
+    /// RGB24 `[frames, height, width, 3]`, [`BlockStream::block_frames`] of them.
+    pub pixels: &'a [u8],
+    /// How much is made anew: 0 keeps the frames as the VAE sees them, 1 keeps nothing.
+    pub strength: f64,
+    /// The same noise for every block, which flickers less, or new noise.
+    pub fresh_noise: bool,
+    /// Lessens the strength where there is fast motion.
+    pub motion_adaptive: bool,
+    /// What the frames show. With it only the difference between this prompt and the block's is applied to them
+    /// (FlowEdit, arXiv 2412.08629), in two passes per step; without it they are noised and denoised (SDEdit).
+    pub source_prompt: Option<&'a str>,
+}
+
+/// A stream in the making. Belongs to the pipeline that opened it.
+pub struct BlockStream {
+    options: StreamOptions,
+    memory: Memory,
+    /// The past of the source, where a source prompt is given.
+    source_memory: Memory,
+    encoder: FeatureCache,
+    decoder: FeatureCache,
+    pace: Pace,
+    /// Blocks made.
+    blocks: u64,
+    /// Frames of every block but the first.
+    factor: i64,
+    /// A block was broken off in the middle: what follows would not fit.
+    broken: bool,
+}
+
+impl BlockStream {
+    /// Frames of the next block: 1, or the VAE's temporal factor.
+    pub fn block_frames(&self) -> i64 {
+        if self.blocks == 0 { 1 } else { self.factor }
+    }
+
+    /// Blocks made so far.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Latent frames it remembers.
+    pub fn remembered(&self) -> i64 {
+        self.memory.len()
+    }
+}
+
+/// Where denoising begins.
+struct Beginning {
+    noise: Tensor,
+    /// The source's latents, as the transformer sees them.
+    clean: Option<Tensor>,
+    /// The noise levels to visit.
+    levels: Vec<f64>,
+}
+
+impl TextToVideoPipeline {
+    /// Opens a stream; computes nothing yet.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Request`] for a size that the model does not make, or a memory out of bounds.
+    pub fn open_stream(&self, options: &StreamOptions) -> Result<BlockStream> {
+        self.check_size(options.width, options.height)?;
+        let memory = options.memory.unwrap_or_else(|| self.default_memory());
+        let most = self.transformer.config().rope_max_seq_len;
+        if !(0 <= memory.sink && memory.sink <= memory.frames && memory.frames < most) {
+            return Err(DiffusionError::Request {
+                what: "memory",
+                value: format!("a sink of {} in {} frames", memory.sink, memory.frames),
+                bound: format!("it must be 0 <= sink <= frames < {most}"),
+            });
+        }
+        Ok(BlockStream {
+            options: options.clone(),
+            memory: Memory::new(memory),
+            source_memory: Memory::new(memory),
+            encoder: FeatureCache::new(),
+            decoder: FeatureCache::new(),
+            pace: Pace::default(),
+            blocks: 0,
+            factor: self.vae.config().temporal_scale_factor(),
+            broken: false,
+        })
+    }
+
+    /// Positions never exceed those of the model's own clips.
+    fn default_memory(&self) -> CacheLimits {
+        let latent = self.dir.size_rules().num_latent_frames(self.dir.native().num_frames);
+        let frames = (i64::from(latent) - 1).max(1);
+        CacheLimits { sink: 1.min(frames), frames }
+    }
+
+    /// Makes the next block and hands its frames to `on_frames`, all in one call.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Request`] for a value out of bounds, [`DiffusionError::Cancelled`] after a callback broke
+    /// off (checked before every step); after either of the latter's kind or any later failure the stream is
+    /// broken and makes no more blocks.
+    pub fn next_block(
+        &self,
+        stream: &mut BlockStream,
+        request: &BlockRequest<'_>,
+        on_progress: &mut OnProgress<'_>,
+        on_frames: &mut OnFrames<'_>,
+    ) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        if stream.broken {
+            return Err(DiffusionError::Unsupported("the stream was broken off: open another".into()));
+        }
+        self.check_block(stream, request)?;
+        stream.broken = true;
+        let latents = self.block_latents(stream, request, on_progress)?;
+        let z = self.vae.denormalize_latents(&latents.to_kind(self.kinds.vae));
+        let video = self.vae.decode_chunk(&z, &mut stream.decoder);
+        stream.blocks += 1;
+        let batch = FrameBatch {
+            data: &to_rgb8(&video),
+            num_frames: video.size()[2] as usize,
+            width: stream.options.width as usize,
+            height: stream.options.height as usize,
+        };
+        if on_frames(batch).is_break() {
+            return Err(DiffusionError::Cancelled);
+        }
+        stream.broken = false;
+        Ok(())
+    }
+
+    fn check_block(&self, stream: &BlockStream, request: &BlockRequest<'_>) -> Result<()> {
+        self.check_steps(request.num_inference_steps)?;
+        let refuse = |what, value, bound: &str| {
+            Err(DiffusionError::Request { what, value, bound: format!("it must be {bound}") })
+        };
+        if !request.guidance_scale.is_finite() {
+            return refuse("guidance_scale", request.guidance_scale.to_string(), "a finite number");
+        }
+        let Some(source) = &request.source else { return Ok(()) };
+        if !(0.0..=1.0).contains(&source.strength) {
+            return refuse("strength", source.strength.to_string(), "0 to 1");
+        }
+        let BlockStream { options: StreamOptions { width, height, .. }, .. } = stream;
+        let wanted = stream.block_frames() * width * height * 3;
+        if source.pixels.len() as i64 != wanted {
+            let bound = format!("{wanted}: {} frames of {width}x{height}", stream.block_frames());
+            return refuse("bytes of the source", source.pixels.len().to_string(), &bound);
+        }
+        Ok(())
+    }
+
+    /// The block's latents `[1, z_dim, 1, H', W']` in f32, remembered.
+    fn block_latents(
+        &self,
+        stream: &mut BlockStream,
+        request: &BlockRequest<'_>,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Tensor> {
+        report(on_progress, Progress::Encoding)?;
+        let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
+        self.tell_prompt(&mut stream.memory, request.prompt, negative, request.keep_past)?;
+        let Beginning { noise, clean, levels } = self.beginning(stream, request)?;
+        let of = levels.len() - 1;
+        let contrast = request.source.and_then(|source| source.source_prompt);
+        if let Some(source_prompt) = contrast {
+            self.tell_prompt(&mut stream.source_memory, source_prompt, None, request.keep_past)?;
+        }
+        let sigma = levels[0];
+        let mut latents = match (&clean, contrast) {
+            (None, _) => noise.shallow_clone(),
+            (Some(clean), None) => &noise * sigma + clean * (1.0 - sigma),
+            (Some(clean), Some(_)) => clean.copy(),
+        };
+        for (step, pair) in levels.windows(2).enumerate() {
+            report(on_progress, Progress::Step { step, of })?;
+            let (sigma, next) = (pair[0], pair[1]);
+            let velocity = match (&clean, contrast) {
+                (Some(clean), Some(_)) => {
+                    let noisy = &noise * sigma + clean * (1.0 - sigma);
+                    let edited = &latents + &noisy - clean;
+                    self.block_velocity(&stream.memory, &edited, sigma, request.guidance_scale)
+                        - self.block_velocity(&stream.source_memory, &noisy, sigma, 1.0)
+                }
+                _ => self.block_velocity(&stream.memory, &latents, sigma, request.guidance_scale),
+            };
+            latents += velocity.to_kind(Kind::Float) * (next - sigma);
+        }
+        report(on_progress, Progress::Step { step: of, of })?;
+        self.remember(&mut stream.memory, &latents);
+        if let (Some(clean), Some(_)) = (&clean, contrast) {
+            self.remember(&mut stream.source_memory, clean);
+        }
+        Ok(latents)
+    }
+
+    fn beginning(&self, stream: &mut BlockStream, request: &BlockRequest<'_>) -> Result<Beginning> {
+        let StreamOptions { width, height, seed, .. } = stream.options;
+        let scale = self.vae.config().spatial_scale_factor();
+        let shape = [1, self.transformer.config().in_channels, 1, height / scale, width / scale];
+        let shift = self.dir.scheduler().shift_of_flow();
+        let fresh = request.source.is_none_or(|source| source.fresh_noise);
+        let seed = seed.wrapping_add(if fresh { stream.blocks.wrapping_mul(SEED_STEP) } else { 0 });
+        let noise = seeded_noise(seed, &shape).to_device(self.device);
+        let Some(source) = request.source else {
+            let levels = levels(1.0, request.num_inference_steps, shift);
+            return Ok(Beginning { noise, clean: None, levels });
+        };
+        let frames = stream.block_frames();
+        let video = Tensor::from_data_size(source.pixels, &[frames, height, width, 3], Kind::Uint8)
+            .to_device(self.device);
+        // T H W 3 → 1 3 T H W in −1…1
+        let video = (video.to_kind(Kind::Float) / 127.5 - 1.0).permute([3, 0, 1, 2]).unsqueeze(0);
+        let strength = if source.motion_adaptive {
+            stream.pace.strength(source.strength, &video)
+        } else {
+            source.strength
+        };
+        let encoder = self.encoder()?;
+        let z = encoder.encode_chunk(&video.to_kind(self.kinds.vae), &mut stream.encoder).mode();
+        // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
+        let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
+        let levels = levels(strength, request.num_inference_steps, shift);
+        Ok(Beginning { noise, clean: Some(clean), levels })
+    }
+}

@@ -1,0 +1,215 @@
+//! Streams: block after block, from noise or from frames, with what they remember.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::fixtures;
+use sora_diffusion::DiffusionError;
+use sora_diffusion::models::AutoencoderKlWan;
+use sora_diffusion::models::transformer_wan::CacheLimits;
+use sora_diffusion::pipelines::{
+    BlockRequest, BlockSource, BlockStream, LoadOptions, StreamOptions, TextToVideoPipeline,
+};
+use sora_model::config::{Config, VaeConfig};
+use sora_model::weights::WeightFiles;
+use tch::{Kind, Tensor};
+
+const WIDTH: i64 = 48;
+const HEIGHT: i64 = 32;
+
+fn load() -> TextToVideoPipeline {
+    let dir = fixtures().join("tiny-wan21");
+    TextToVideoPipeline::load(&dir, &LoadOptions::default(), &mut |_| ControlFlow::Continue(()))
+        .expect("a fixture loads")
+}
+
+fn options(frames: i64) -> StreamOptions {
+    let memory = Some(CacheLimits { sink: 1, frames });
+    StreamOptions { width: WIDTH, height: HEIGHT, seed: 5, memory }
+}
+
+fn block(prompt: &str) -> BlockRequest<'_> {
+    BlockRequest {
+        prompt,
+        keep_past: true,
+        negative_prompt: "",
+        guidance_scale: 1.0,
+        num_inference_steps: 2,
+        source: None,
+    }
+}
+
+fn make(
+    pipeline: &TextToVideoPipeline,
+    stream: &mut BlockStream,
+    request: &BlockRequest<'_>,
+) -> Result<Vec<u8>, DiffusionError> {
+    let mut data = Vec::new();
+    pipeline.next_block(stream, request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
+        data.extend_from_slice(batch.data);
+        ControlFlow::Continue(())
+    })?;
+    Ok(data)
+}
+
+fn blocks(pipeline: &TextToVideoPipeline, requests: &[BlockRequest<'_>]) -> Vec<Vec<u8>> {
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    requests.iter().map(|request| make(pipeline, &mut stream, request).expect("a block")).collect()
+}
+
+fn picture(frames: i64, start: i64) -> Vec<u8> {
+    (0..frames)
+        .flat_map(|t| (0..WIDTH * HEIGHT * 3).map(move |i| ((i * 7 + (start + t) * 31) % 251) as u8))
+        .collect()
+}
+
+fn source(pixels: &[u8], strength: f64) -> Option<BlockSource<'_>> {
+    Some(BlockSource { pixels, strength, fresh_noise: false, motion_adaptive: false, source_prompt: None })
+}
+
+#[test]
+fn a_stream_goes_on_and_remembers_no_more_than_it_may() {
+    let pipeline = load();
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    let frame = (WIDTH * HEIGHT * 3) as usize;
+    let mut last = Vec::new();
+    for i in 0..40 {
+        assert_eq!(stream.block_frames(), if i == 0 { 1 } else { 4 });
+        let expected = stream.block_frames() as usize * frame;
+        let data = make(&pipeline, &mut stream, &block("a ball")).expect("a block");
+        assert_eq!(data.len(), expected);
+        assert_ne!(data, last, "block {i} has noise of its own");
+        assert!(stream.remembered() <= 4);
+        last = data;
+    }
+}
+
+#[test]
+fn another_prompt_changes_the_next_block_and_none_before() {
+    let pipeline = load();
+    let same = blocks(&pipeline, &[block("a ball"), block("a ball"), block("a ball")]);
+    assert_eq!(same, blocks(&pipeline, &[block("a ball"), block("a ball"), block("a ball")]));
+    let other = blocks(&pipeline, &[block("a ball"), block("a ball"), block("snow")]);
+    assert_eq!(same[..2], other[..2]);
+    assert_ne!(same[2], other[2]);
+    let cut = BlockRequest { keep_past: false, ..block("snow") };
+    let cut = blocks(&pipeline, &[block("a ball"), block("a ball"), cut]);
+    assert_eq!(same[..2], cut[..2]);
+    assert_ne!(other[2], cut[2], "the past makes a difference");
+    let guided = BlockRequest { guidance_scale: 4.0, negative_prompt: "rain", ..block("a ball") };
+    let guided = blocks(&pipeline, &[block("a ball"), block("a ball"), guided]);
+    assert_eq!(same[..2], guided[..2]);
+    assert_ne!(same[2], guided[2]);
+}
+
+#[test]
+fn a_prompt_that_comes_back_leaves_no_trace() {
+    let pipeline = load();
+    // What is remembered is seen again under each prompt: only the latents carry the past.
+    let straight = {
+        let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+        for _ in 0..2 {
+            make(&pipeline, &mut stream, &block("a ball")).expect("a block");
+        }
+        make(&pipeline, &mut stream, &block("a ball")).expect("a block")
+    };
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    for _ in 0..2 {
+        make(&pipeline, &mut stream, &block("a ball")).expect("a block");
+    }
+    // A request that is refused changes nothing.
+    let wrong = BlockRequest { num_inference_steps: 0, ..block("snow") };
+    assert!(matches!(make(&pipeline, &mut stream, &wrong), Err(DiffusionError::Request { .. })));
+    assert_eq!(make(&pipeline, &mut stream, &block("a ball")).expect("a block"), straight);
+}
+
+#[test]
+fn strength_nought_is_the_vae_alone() {
+    let pipeline = load();
+    let (first, second) = (picture(1, 0), picture(4, 1));
+    let request = |pixels| BlockRequest { source: source(pixels, 0.0), ..block("a ball") };
+    let made = blocks(&pipeline, &[request(&first), request(&second)]).concat();
+
+    let dir = fixtures().join("tiny-wan21/vae");
+    let config = VaeConfig::open(&dir.join("config.json")).expect("config");
+    let files = WeightFiles::open(&dir).expect("weights");
+    std::mem::forget(files.clone());
+    let vae = common::build(&files, &[], |weights| AutoencoderKlWan::new(weights, &config));
+    let _no_grad = tch::no_grad_guard();
+    let clip = Tensor::from_data_size(&[first, second].concat(), &[5, HEIGHT, WIDTH, 3], Kind::Uint8);
+    let clip = (clip.to_kind(Kind::Float) / 127.5 - 1.0).permute([3, 0, 1, 2]).unsqueeze(0);
+    let whole = vae.decode(&vae.encode(&clip).mode());
+    let whole = ((whole.squeeze_dim(0).permute([1, 2, 3, 0]) + 1.0) * 127.5).contiguous().view([-1]);
+    let made = Tensor::from_slice(&made).to_kind(Kind::Float);
+    // Half a level is the rounding to bytes.
+    assert!((made - whole).abs().max().double_value(&[]) < 0.51);
+}
+
+#[test]
+fn more_strength_is_farther_from_the_source() {
+    let pipeline = load();
+    let first = picture(1, 0);
+    let distance = |strength| {
+        let request = BlockRequest { source: source(&first, strength), ..block("a ball") };
+        let kept = BlockRequest { source: source(&first, 0.0), ..block("a ball") };
+        let (made, kept) = (blocks(&pipeline, &[request]), blocks(&pipeline, &[kept]));
+        made[0].iter().zip(&kept[0]).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>()
+    };
+    let distances = [0.0, 0.05, 0.2].map(distance);
+    assert!(distances[0] == 0 && distances.is_sorted() && distances[1] > 0, "{distances:?}");
+}
+
+#[test]
+fn the_difference_of_a_prompt_to_itself_changes_nothing() {
+    let pipeline = load();
+    let (first, second) = (picture(1, 0), picture(4, 1));
+    let made = |prompt, source_prompt, strength| {
+        let request = |pixels| {
+            let source = source(pixels, strength).map(|source| BlockSource { source_prompt, ..source });
+            BlockRequest { source, ..block(prompt) }
+        };
+        blocks(&pipeline, &[request(&first), request(&second)])
+    };
+    let kept = made("a ball", None, 0.0);
+    // Levels of bytes: the sums are not made in the same order.
+    let distance = |a: &[Vec<u8>]| {
+        a.concat().iter().zip(kept.concat()).map(|(a, b)| a.abs_diff(b)).max().expect("pixels")
+    };
+    assert!(distance(&made("a ball", Some("a ball"), 0.8)) <= 1);
+    assert!(distance(&made("snow", Some("a ball"), 0.8)) > 1);
+}
+
+#[test]
+fn what_is_out_of_bounds_is_refused_with_the_bound() {
+    let pipeline = load();
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    let first = picture(1, 0);
+    for (request, part) in [
+        (BlockRequest { source: source(&first[1..], 0.5), ..block("") }, "4608: 1 frames of 48x32"),
+        (BlockRequest { source: source(&first, 1.5), ..block("") }, "strength is 1.5, it must be 0 to 1"),
+        (BlockRequest { source: source(&first, f64::NAN), ..block("") }, "strength is NaN"),
+        (BlockRequest { guidance_scale: f64::NAN, ..block("") }, "guidance_scale is NaN"),
+    ] {
+        let error = make(&pipeline, &mut stream, &request).expect_err("out of bounds").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(stream.blocks(), 0);
+    let memory = Some(CacheLimits { sink: 5, frames: 4 });
+    let refused = pipeline.open_stream(&StreamOptions { memory, ..options(4) }).err().expect("refused");
+    assert!(refused.to_string().contains("a sink of 5 in 4 frames"), "{refused}");
+}
+
+#[test]
+fn a_stream_that_was_broken_off_makes_no_more_blocks() {
+    let pipeline = load();
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    let broken =
+        pipeline.next_block(&mut stream, &block("a ball"), &mut |_| ControlFlow::Break(()), &mut |_| {
+            ControlFlow::Continue(())
+        });
+    assert!(matches!(broken, Err(DiffusionError::Cancelled)));
+    let error = make(&pipeline, &mut stream, &block("a ball")).expect_err("broken").to_string();
+    assert!(error.contains("open another"), "{error}");
+}

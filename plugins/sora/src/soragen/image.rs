@@ -1,0 +1,202 @@
+//! The picture that a video begins with: PNG or JPEG, looked at before it is believed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use gst::prelude::*;
+use gst_video::prelude::*;
+use gst_video::{VideoConverter, VideoConverterConfig, VideoFormat, VideoFrameRef, VideoInfo};
+
+/// Largest side and area of a picture that is decoded, in pixels.
+const MOST_SIDE: u32 = 16_384;
+const MOST_AREA: u64 = 100_000_000;
+/// Bytes of a file that are looked at for its size; in a JPEG a profile and a preview come before it.
+const HEAD: u64 = 1 << 20;
+/// Longest time for decoding.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
+
+/// What a file says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Png,
+    Jpeg,
+}
+
+/// Checks that a file is a picture that can be decoded, as far as its beginning tells.
+pub(super) fn check(path: &Path) -> Result<(), gst::ErrorMessage> {
+    let refuse =
+        |text: String| gst::error_msg!(gst::StreamError::WrongType, ("{text}"), ["{}", path.display()]);
+    let head = head(path).map_err(|error| {
+        gst::error_msg!(
+            gst::ResourceError::OpenRead,
+            ("image {} cannot be read: {error}", path.display()),
+            ["looked at before loading the model"]
+        )
+    })?;
+    let (_, width, height) =
+        size(&head).map_err(|text| refuse(format!("image {} {text}", path.display())))?;
+    let area = u64::from(width) * u64::from(height);
+    if width == 0 || height == 0 || width > MOST_SIDE || height > MOST_SIDE || area > MOST_AREA {
+        return Err(refuse(format!(
+            "image {} is {width}x{height}; it may be 1 to {MOST_SIDE} pixels wide and high, and {MOST_AREA} in all",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn head(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Kind and size by the file's own header.
+fn size(head: &[u8]) -> Result<(Kind, u32, u32), String> {
+    if head.starts_with(b"\x89PNG\r\n\x1a\n") {
+        let side = |at: usize| head.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+        return match (head.get(12..16), side(16), side(20)) {
+            (Some(b"IHDR"), Some(width), Some(height)) => Ok((Kind::Png, width, height)),
+            _ => Err("is a PNG file without its header".into()),
+        };
+    }
+    if head.starts_with(b"\xff\xd8\xff") {
+        let (width, height) = jpeg_size(head).ok_or("is a JPEG file without its size")?;
+        return Ok((Kind::Jpeg, width, height));
+    }
+    Err(match head {
+        [] => "is empty".into(),
+        [b'G', b'I', b'F', b'8', ..] => {
+            "is a GIF, which may be animated; it must be one picture, PNG or JPEG".into()
+        }
+        [b'R', b'I', b'F', b'F', ..] | [0, 0, 0, _, b'f', b't', b'y', b'p', ..] => {
+            "is of another format; it must be PNG or JPEG".into()
+        }
+        _ => "is no picture; it must be PNG or JPEG".into(),
+    })
+}
+
+/// From the first frame header (ITU-T T.81 B.2.2).
+fn jpeg_size(head: &[u8]) -> Option<(u32, u32)> {
+    let mut at = 2;
+    loop {
+        let segment = head.get(at..)?;
+        let [0xff, marker, rest @ ..] = segment else { return None };
+        match marker {
+            0xff => at += 1,
+            // Start of a frame; C4, C8 and CC are other things.
+            0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(marker) => {
+                let b = rest.get(3..7)?;
+                return Some((
+                    u16::from_be_bytes([b[2], b[3]]).into(),
+                    u16::from_be_bytes([b[0], b[1]]).into(),
+                ));
+            }
+            // Markers without a segment.
+            0x01 | 0xd0..=0xd8 => at += 2,
+            _ => at += 2 + usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])),
+        }
+    }
+}
+
+/// Decodes a picture to RGB24 of a size: scaled to cover it, and cropped in the middle.
+pub(super) fn load(path: &PathBuf, (width, height): (u32, u32)) -> Result<Vec<u8>, String> {
+    check(path).map_err(|error| error.to_string())?;
+    let (kind, ..) = size(&head(path).map_err(|error| error.to_string())?)?;
+    let decoder = match kind {
+        Kind::Png => "pngdec",
+        Kind::Jpeg => "jpegdec",
+    };
+    let failed = |what: String| format!("image {} cannot be decoded: {what}", path.display());
+    let pipeline = gst::Pipeline::new();
+    let make = |name: &str| {
+        let element = gst::ElementFactory::make(name).build();
+        let element = element.map_err(|_| failed(format!("GStreamer has no {name} here")))?;
+        pipeline.add(&element).map_err(|error| failed(error.to_string()))?;
+        Ok::<_, String>(element)
+    };
+    let (source, decoder, sink) = (make("filesrc")?, make(decoder)?, make("fakesink")?);
+    source.set_property("location", path);
+    sink.set_property("enable-last-sample", true);
+    gst::Element::link_many([&source, &decoder, &sink]).map_err(|error| failed(error.to_string()))?;
+    let decoded = preroll(&pipeline, &sink);
+    // Down is always possible; the pipeline is of no more use.
+    let _ = pipeline.set_state(gst::State::Null);
+    let sample = decoded.map_err(failed)?;
+    covering(&sample, (width, height)).map_err(failed)
+}
+
+/// The first picture that arrives.
+fn preroll(pipeline: &gst::Pipeline, sink: &gst::Element) -> Result<gst::Sample, String> {
+    let bus = pipeline.bus().ok_or("there is no bus")?;
+    // A failure is on the bus.
+    let _ = pipeline.set_state(gst::State::Paused);
+    let kinds = [gst::MessageType::AsyncDone, gst::MessageType::Error, gst::MessageType::Eos];
+    match bus.timed_pop_filtered(PATIENCE, &kinds) {
+        None => return Err(format!("it takes longer than {PATIENCE}")),
+        Some(message) => {
+            if let gst::MessageView::Error(error) = message.view() {
+                return Err(error.error().message().to_owned());
+            }
+        }
+    }
+    sink.property::<Option<gst::Sample>>("last-sample").ok_or_else(|| "there is no picture in it".into())
+}
+
+fn covering(sample: &gst::Sample, (width, height): (u32, u32)) -> Result<Vec<u8>, String> {
+    let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps()) else {
+        return Err("there is no picture in it".into());
+    };
+    let info = VideoInfo::from_caps(caps).map_err(|_| format!("{caps} is no raw video"))?;
+    let rgb =
+        VideoInfo::builder(VideoFormat::Rgb, width, height).build().map_err(|error| error.to_string())?;
+    // The largest part of the picture that has the wanted shape.
+    let (w, h) = (u64::from(info.width()), u64::from(info.height()));
+    let (part_w, part_h) = if w * u64::from(height) > h * u64::from(width) {
+        ((h * u64::from(width) / u64::from(height)).max(1), h)
+    } else {
+        (w, (w * u64::from(height) / u64::from(width)).max(1))
+    };
+    let mut config = VideoConverterConfig::new();
+    config.set_src_x(((w - part_w) / 2) as i32);
+    config.set_src_y(((h - part_h) / 2) as i32);
+    config.set_src_width(Some(part_w as i32));
+    config.set_src_height(Some(part_h as i32));
+    let converter = VideoConverter::new(&info, &rgb, Some(config)).map_err(|error| error.to_string())?;
+    let from = VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|error| error.to_string())?;
+    let mut out = gst::Buffer::with_size(rgb.size()).map_err(|error| error.to_string())?;
+    let owned = out.get_mut().ok_or("a new buffer has one owner")?;
+    let mut to = VideoFrameRef::from_buffer_ref_writable(owned, &rgb).map_err(|error| error.to_string())?;
+    converter.frame_ref(&from, &mut to);
+    let stride = to.plane_stride()[0].unsigned_abs() as usize;
+    let data = to.plane_data(0).map_err(|error| error.to_string())?;
+    let row = width as usize * 3;
+    Ok(data.chunks(stride).take(height as usize).flat_map(|line| &line[..row]).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_tell_kind_and_size() {
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+        png.extend(50_000u32.to_be_bytes());
+        png.extend(49_999u32.to_be_bytes());
+        assert_eq!(size(&png), Ok((Kind::Png, 50_000, 49_999)));
+        let jpeg = b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc2\0\x11\x08\x00\x30\x00\x40\x03";
+        assert_eq!(size(jpeg), Ok((Kind::Jpeg, 64, 48)));
+        for (head, part) in [
+            (b"GIF89a".as_slice(), "GIF"),
+            (b"hello", "no picture"),
+            (b"", "empty"),
+            (b"\x89PNG\r\n\x1a\n\0", "without its header"),
+            (b"\xff\xd8\xff\xe0\xff\xff", "without its size"),
+            (b"RIFF\0\0\0\0WEBP", "another format"),
+        ] {
+            let error = size(head).expect_err("no picture");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

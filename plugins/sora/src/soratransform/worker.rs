@@ -1,0 +1,387 @@
+//! The thread that restyles blocks and hands them and the events between them on.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gst::glib;
+use gst::subclass::prelude::*;
+use sora_engine_api::{Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress};
+
+use super::fit::{Fit, working_size};
+use super::imp::CAT;
+use super::line::{Line, Work};
+use super::outlet::{Out, Outlet};
+use super::restyle::{Listener, Restyler};
+use super::settings::Style;
+use crate::messages::{self, Reporter};
+use crate::model::ModelInfo;
+
+/// The model that stays loaded between runs, with what it was opened by.
+pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
+
+/// The queue of one run.
+pub(super) type FrameLine = Line<Arrived, Barrier, gst::Event>;
+
+/// What goes out in one run.
+pub(super) type FrameOutlet = Outlet<gst::Buffer, gst::Event>;
+
+/// An error is posted no sooner after the change to PAUSED than this: gst-launch, up to 1.22 at least, listens only
+/// after it.
+const ERROR_GRACE: Duration = Duration::from_millis(200);
+
+/// A frame that came in.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) buffer: gst::Buffer,
+    pub(super) at: Instant,
+}
+
+/// What no frame passes.
+#[derive(Debug)]
+pub(super) enum Barrier {
+    /// Handed on in its place.
+    Event(gst::Event),
+    /// The format of the frames after it.
+    Caps(gst::Event, gst_video::VideoInfo),
+    /// What comes after has nothing to do with what was before.
+    Cut,
+}
+
+/// Whether an event outlives a flush: pads keep it.
+pub(super) fn outlives_flush(event: &gst::Event) -> bool {
+    event.is_sticky() && !matches!(event.type_(), gst::EventType::Segment | gst::EventType::Eos)
+}
+
+impl Barrier {
+    /// Whether it is still true after a flush.
+    pub(super) fn outlives_flush(&self) -> bool {
+        match self {
+            Self::Event(event) => outlives_flush(event),
+            Self::Caps(..) => true,
+            Self::Cut => false,
+        }
+    }
+}
+
+/// Why a run ends early.
+enum Failure {
+    Engine(EngineError),
+    Message(gst::ErrorMessage),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+fn bad_frame(text: String) -> Failure {
+    Failure::Message(gst::error_msg!(
+        gst::StreamError::Format,
+        ("{text}"),
+        ["a frame could not be converted"]
+    ))
+}
+
+/// Pushes what the worker makes, until the end: on a thread of its own, which a sink may hold up.
+pub(super) fn push_out(
+    element: &glib::WeakRef<super::SoraTransform>,
+    line: &FrameLine,
+    outlet: &FrameOutlet,
+) {
+    while let Some((epoch, out)) = outlet.take() {
+        let Some(element) = element.upgrade() else { return };
+        let imp = element.imp();
+        match out {
+            Out::Frame(buffer) => {
+                if let Some(Err(reason)) = line.hand_on(epoch, || imp.push(buffer)) {
+                    gst::debug!(CAT, obj = element, "downstream takes no more: {reason:?}");
+                    line.refuse(epoch, reason);
+                }
+            }
+            Out::Event(event) => {
+                let handed = line.hand_on(epoch, || imp.push_event(event.clone()));
+                // A flush came first: what outlives it goes out before the next frame.
+                if handed.is_none() && outlives_flush(&event) {
+                    imp.store_event(&event);
+                }
+            }
+        }
+    }
+}
+
+/// What the worker of one run knows.
+pub(super) struct Worker {
+    pub(super) element: glib::WeakRef<super::SoraTransform>,
+    pub(super) line: Arc<FrameLine>,
+    pub(super) outlet: Arc<FrameOutlet>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) info: ModelInfo,
+    pub(super) kept: KeptModel,
+    pub(super) seed: u64,
+    /// The beginning of the loading has been posted.
+    pub(super) load_told: AtomicBool,
+}
+
+/// What changes from block to block.
+#[derive(Default)]
+struct Progressing {
+    epoch: u64,
+    fit: Option<Fit>,
+    /// Caps whose conversion waits for the first frame that is restyled: others need none.
+    caps: Option<(gst::Caps, gst_video::VideoInfo)>,
+    model: Option<Arc<Model>>,
+    restyler: Option<Restyler>,
+    told: Option<Style>,
+}
+
+impl Worker {
+    pub(super) fn run(self) {
+        // A panic must not leave the streaming thread waiting.
+        let result = catch_unwind(AssertUnwindSafe(|| self.work()));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let reason = text.unwrap_or("no reason given");
+            Err(Failure::Engine(EngineError::Internal(format!("panicked: {reason}"))))
+        });
+        if let Err(failure) = result {
+            let debug = format!("{:?}", self.info.options);
+            let message = match failure {
+                Failure::Engine(error) => messages::of_engine(&error, &debug),
+                Failure::Message(message) => message,
+            };
+            std::thread::sleep(ERROR_GRACE);
+            self.reporter.fail(message);
+            self.line.refuse_for_good(gst::FlowError::Error);
+        }
+        self.line.leave();
+    }
+
+    fn work(&self) -> Result<(), Failure> {
+        let progressing = RefCell::new(Progressing::default());
+        if self.line.wait_for_release() && !self.passes_through() {
+            // While upstream starts, so that a live stream does not have to wait for it.
+            progressing.borrow_mut().model = self.load()?;
+        }
+        loop {
+            let epoch = progressing.borrow().epoch;
+            let wanted = || {
+                let restyler = progressing.borrow().restyler.as_ref().map(Restyler::block_frames);
+                if self.passes_through() { 1 } else { restyler.unwrap_or(1) }
+            };
+            let patience = || self.element.upgrade().and_then(|element| element.imp().patience());
+            let work = self.line.take(epoch, wanted, patience);
+            let state = &mut *progressing.borrow_mut();
+            match work {
+                Work::Stop => return Ok(()),
+                Work::Flushed(epoch) => {
+                    state.epoch = epoch;
+                    state.restyler = None;
+                }
+                Work::Barrier(barrier) => self.barrier(state, barrier),
+                Work::Frames(frames) => self.frames(state, frames)?,
+            }
+        }
+    }
+
+    fn passes_through(&self) -> bool {
+        self.element.upgrade().is_none_or(|element| element.imp().passes_through())
+    }
+
+    fn barrier(&self, state: &mut Progressing, barrier: Barrier) {
+        let push = |event| self.put(state.epoch, Out::Event(event));
+        self.line.take_riders().into_iter().for_each(push);
+        match barrier {
+            Barrier::Event(event) => push(event),
+            Barrier::Caps(event, info) => {
+                push(event.clone());
+                if let gst::EventView::Caps(caps) = event.view() {
+                    state.caps = Some((caps.caps_owned(), info));
+                    state.fit = None;
+                    state.restyler = None;
+                }
+            }
+            Barrier::Cut => state.restyler = None,
+        }
+    }
+
+    fn frames(
+        &self,
+        state: &mut Progressing,
+        frames: Vec<(Arrived, Vec<gst::Event>)>,
+    ) -> Result<(), Failure> {
+        let Some(element) = self.element.upgrade() else { return Ok(()) };
+        let imp = element.imp();
+        let Some(style) = imp.style() else {
+            state.restyler = None;
+            for (frame, riders) in frames {
+                self.hand_over(state.epoch, riders, frame.buffer);
+            }
+            return Ok(());
+        };
+        let whole = Instant::now();
+        let Some(made) = self.restyled(state, &frames, &style)? else {
+            // Called off in the middle: the stream of the engine is of no use any more.
+            state.restyler = None;
+            return Ok(());
+        };
+        let first_in = frames.first().map_or(whole, |(frame, _)| frame.at);
+        imp.block_done(frames.len() as u32, whole.elapsed(), first_in.elapsed());
+        for ((_, riders), buffer) in frames.into_iter().zip(made) {
+            self.hand_over(state.epoch, riders, buffer);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, epoch: u64, riders: Vec<gst::Event>, buffer: gst::Buffer) {
+        for rider in riders {
+            self.put(epoch, Out::Event(rider));
+        }
+        self.put(epoch, Out::Frame(buffer));
+    }
+
+    fn put(&self, epoch: u64, out: Out<gst::Buffer, gst::Event>) {
+        self.outlet.put(epoch, out, self.info.block_frames as usize, || self.line.is_stale(epoch));
+    }
+
+    /// The frames of a block anew; `None` when they are not wanted any more.
+    fn restyled(
+        &self,
+        state: &mut Progressing,
+        frames: &[(Arrived, Vec<gst::Event>)],
+        style: &Style,
+    ) -> Result<Option<Vec<gst::Buffer>>, Failure> {
+        let Some(element) = self.element.upgrade() else { return Ok(None) };
+        if state.model.is_none() {
+            state.model = self.load()?;
+        }
+        let Some(model) = state.model.clone() else { return Ok(None) };
+        let Some((caps, info)) = &state.caps else {
+            return Err(bad_frame("A frame came before its format was known.".into()));
+        };
+        if state.fit.is_none() {
+            let native = (self.info.native.width, self.info.native.height);
+            let size = working_size(info, element.imp().working_size(), &self.info.rules, native);
+            gst::info!(CAT, obj = element, "{caps} is restyled at {}x{}", size.0, size.1);
+            element.imp().update_stats(|stats| stats.working_size = size);
+            state.fit = Some(Fit::new(caps, info, size).map_err(bad_frame)?);
+        }
+        let fit = state.fit.as_ref().expect("made above");
+        if state.told.as_ref() != Some(style) {
+            element.imp().tell_record(style, info, self.seed, &self.info.name);
+            state.told = Some(style.clone());
+        }
+        let restyler = match &mut state.restyler {
+            Some(restyler) => restyler,
+            none => none.insert(Restyler::open(&model, fit.size(), self.seed)?),
+        };
+        let mut pixels = Vec::with_capacity(restyler.block_frames() * fit.frame_size());
+        for (frame, _) in frames {
+            fit.append(&frame.buffer, &mut pixels).map_err(bad_frame)?;
+        }
+        let listener = Listening { worker: self, epoch: state.epoch };
+        let made = match restyler.restyle(pixels, fit.frame_size(), style, &listener) {
+            Ok(made) => made,
+            Err(_) if self.line.is_stale(state.epoch) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let pictures = made.chunks_exact(fit.frame_size());
+        let buffers = pictures.zip(frames).map(|(picture, (frame, _))| fit.frame(picture, &frame.buffer));
+        Ok(Some(buffers.collect::<Result<_, _>>().map_err(bad_frame)?))
+    }
+
+    /// The model; `None` when the run ended first.
+    fn load(&self) -> Result<Option<Arc<Model>>, EngineError> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock().clone().filter(|(options, _)| *options == self.info.options);
+        let began = Instant::now();
+        let model = match kept {
+            Some((_, model)) => model,
+            None => {
+                // Where frames are restyled from the beginning, the change of state has told already.
+                if !self.load_told.swap(true, Ordering::SeqCst) {
+                    self.reporter.start("load", &format!("loading {}", self.info.name));
+                }
+                let engine = Engine::open()?;
+                let mut loading = Loading { worker: self, percent: None };
+                let model = match engine.open_model(&self.info.options, &mut loading) {
+                    Ok(model) => Arc::new(model),
+                    Err(EngineError::Cancelled) => return Ok(None),
+                    Err(error) => return Err(error),
+                };
+                *lock() = Some((self.info.options.clone(), Arc::clone(&model)));
+                self.reporter.complete(&format!("{} is loaded", self.info.name));
+                model
+            }
+        };
+        if let Some(element) = self.element.upgrade() {
+            element.imp().update_stats(|stats| {
+                stats.model.clone_from(&self.info.name);
+                stats.device = model.device();
+                stats.dtype = model.dtype();
+                stats.load_time = began.elapsed();
+            });
+        }
+        Ok(Some(model))
+    }
+
+    fn log_line(&self, level: Level, target: &str, message: &str) {
+        let Some(element) = self.element.upgrade() else { return };
+        match level {
+            // Errors come back as the call's result; people are told there.
+            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
+            Level::Warn => self.reporter.warn(message),
+            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
+            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
+            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
+        }
+    }
+}
+
+struct Listening<'a> {
+    worker: &'a Worker,
+    epoch: u64,
+}
+
+impl Listener for Listening<'_> {
+    fn is_wanted(&self) -> bool {
+        !self.worker.line.is_stale(self.epoch)
+    }
+
+    fn log(&self, level: Level, target: &str, message: &str) {
+        self.worker.log_line(level, target, message);
+    }
+}
+
+/// Listens while a model loads.
+struct Loading<'a> {
+    worker: &'a Worker,
+    /// Last percentage that was told.
+    percent: Option<u64>,
+}
+
+impl Observer for Loading<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        if let Progress::Loading { done_bytes, total_bytes: total_bytes @ 1.. } = progress {
+            let percent = done_bytes.saturating_mul(10) / total_bytes * 10;
+            if self.percent.is_none_or(|told| percent > told) {
+                self.percent = Some(percent);
+                self.worker.reporter.progress(&format!("loading {percent} %"));
+            }
+        }
+        if self.worker.line.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn frames(&mut self, _frames: FrameBatch<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn log(&mut self, level: Level, target: &str, message: &str) {
+        self.worker.log_line(level, target, message);
+    }
+}

@@ -1,0 +1,8 @@
+//! `soratransform` in pipelines, with the real engine and tiny random models.
+
+mod bad_input;
+mod feed;
+mod frames;
+mod latency;
+mod live;
+mod states;
