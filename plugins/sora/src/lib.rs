@@ -12,6 +12,7 @@ mod messages;
 mod model;
 pub mod soragen;
 pub mod soratransform;
+mod weights;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     soragen::register(plugin)?;

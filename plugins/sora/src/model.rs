@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use sora_engine_api::{Device, Engine, Install, ModelOptions, cuda_driver_present};
 use sora_model::defaults::{NativeSettings, SizeRules};
 use sora_model::{ModelDir, PromptEnhancerDir};
+use sora_record::Model;
 
 use crate::choice::ModelChoice;
 use crate::messages;
+use crate::weights::WeightsDigest;
 
 /// A model directory that has been looked at, and how to open it.
 #[derive(Clone, Debug)]
@@ -20,11 +22,13 @@ pub(crate) struct ModelInfo {
     /// Frames of a block of a stream, but of the first: what the VAE makes one latent frame of.
     pub(crate) block_frames: u32,
     pub(crate) options: ModelOptions,
+    /// What the transformer's weights are.
+    pub(crate) weights: WeightsDigest,
 }
 
 impl ModelInfo {
-    /// Reads configs and weight headers, which takes milliseconds, and checks that the device can
-    /// be there.
+    /// Reads configs and weight headers, which takes milliseconds, has the weights hashed, and checks that the device
+    /// can be there.
     pub(crate) fn open(choice: &ModelChoice) -> Result<Self, gst::ErrorMessage> {
         let device =
             choice.device().map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
@@ -54,6 +58,7 @@ impl ModelInfo {
         }
         Ok(Self {
             name: dir.name(),
+            weights: WeightsDigest::of(dir.transformer_weights().paths()),
             native: dir.native().clone(),
             rules: dir.size_rules(),
             // Config::check bounds it far below.
@@ -69,6 +74,11 @@ impl ModelInfo {
 }
 
 impl ModelInfo {
+    /// The model as a generation record names it.
+    pub(crate) fn recorded(&self) -> Model {
+        Model { id: self.name.clone(), weights_sha256: self.weights.get() }
+    }
+
     /// Whether the model can enhance prompts, as far as its files tell.
     pub(crate) fn check_enhancer(&self) -> Result<(), gst::ErrorMessage> {
         let Err(error) = PromptEnhancerDir::open(&self.options.model_path) else { return Ok(()) };

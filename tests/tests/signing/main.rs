@@ -149,6 +149,8 @@ fn record_and_mark_cross_encoder_and_muxer() {
     assert!(run(&line).errors().is_empty());
     let found = manifest(&path, &TrustAnchors::none());
     let record = found.generation.expect("a record");
+    let weights = record.model.as_ref().and_then(|model| model.weights_sha256);
+    assert!(weights.is_some(), "which weights they were: {record:?}");
     assert_eq!((record.seed, record.frames, record.software.name.as_str()), (Some(77), Some(5), "soragen"));
     assert!(matches!(record.prompt, Some(Prompt::Sha256(_))), "{:?}", record.prompt);
     assert!(found.actions.iter().any(|action| action == "c2pa.created"), "{:?}", found.actions);

@@ -30,7 +30,7 @@ struct Clip {
 }
 
 fn clip(model: &Model, prompt: &str, enhance: &str) -> Clip {
-    let line = model.soragen(&format!("seed=5 prompt-enhance={enhance}"));
+    let line = model.soragen(&format!("seed=5 prompt-policy=text prompt-enhance={enhance}"));
     let mut playing = play(&format!("{line} ! video/x-raw,format=RGB ! appsink name=sink sync=false"));
     playing.src().set_property("prompt", prompt);
     playing.pipeline.set_state(gst::State::Playing).expect("it starts");

@@ -33,10 +33,9 @@ fn progress_is_told_and_closed() {
     }
 }
 
-#[test]
-fn tags_name_prompt_model_and_seed_before_the_first_frame() {
-    let model = Model::new();
-    let mut playing = play(&(model.soragen("seed=77 prompt=\"a red ball\"") + SINK));
+/// The tags that come before the first frame.
+fn tags(model: &Model, settings: &str) -> gst::TagList {
+    let mut playing = play(&(model.soragen(&format!("seed=77 prompt=\"a red ball\" {settings}")) + SINK));
     let sink = playing.pipeline.by_name("sink").expect("the sink");
     let (sender, events) = std::sync::mpsc::channel();
     let types = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
@@ -58,7 +57,17 @@ fn tags_name_prompt_model_and_seed_before_the_first_frame() {
     playing.pipeline.set_state(gst::State::Playing).expect("it starts");
     playing.wait_for_end();
     playing.stop().assert_clean();
-    let tags = events.recv().expect("something came").expect("tags come before the first frame");
+    events.recv().expect("something came").expect("tags come before the first frame")
+}
+
+#[test]
+fn tags_name_model_and_seed_before_the_first_frame_and_the_prompt_where_it_may_be_read() {
+    let model = Model::new();
+    for settings in ["", "prompt-policy=omit"] {
+        let tags = tags(&model, settings).to_string();
+        assert!(!tags.contains("red ball") && tags.contains("seed"), "{settings}: {tags}");
+    }
+    let tags = tags(&model, "prompt-policy=text");
     assert_eq!(tags.get::<gst::tags::Title>().expect("a title").get(), "a red ball");
     let comment = tags.get::<gst::tags::Comment>().expect("a comment");
     let name = model.path().file_name().and_then(|name| name.to_str()).expect("the folder has a name");

@@ -9,7 +9,7 @@ use sora_record::{FrameRate, GenerationRecord, Input, Mode, Model, Prompt, Promp
 /// The record of a clip, as the provenance of its stream. The prompt is in it in the clear: it stays within the
 /// pipeline, and whoever publishes the record follows its policy.
 pub(super) fn of_clip(
-    model: &str,
+    model: Model,
     generation: &Generation,
     frame_rate: gst::Fraction,
     policy: PromptPolicy,
@@ -20,7 +20,7 @@ pub(super) fn of_clip(
         env!("CARGO_PKG_VERSION"),
         if from_image { Mode::ImageToVideo } else { Mode::TextToVideo },
     );
-    record.model = Some(Model { id: model.to_owned(), weights_sha256: None });
+    record.model = Some(model);
     record.prompt = Some(Prompt::Text(generation.prompt.clone()));
     record.prompt_policy = policy;
     record.seed = Some(generation.seed);
@@ -70,11 +70,15 @@ mod tests {
         }
     }
 
+    fn sora_tiny() -> Model {
+        Model { id: "sora-tiny".into(), weights_sha256: None }
+    }
+
     #[test]
     fn a_record_says_how_the_clip_was_made() {
         let rate = gst::Fraction::new(8, 1);
         let told =
-            of_clip("sora-tiny", &generation("a red ball".into()), rate, PromptPolicy::SaltedHash, false);
+            of_clip(sora_tiny(), &generation("a red ball".into()), rate, PromptPolicy::SaltedHash, false);
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.seed, record.frames, record.width), (Some(9), Some(17), Some(128)));
         assert_eq!(record.prompt, Some(Prompt::Text("a red ball".into())));
@@ -85,7 +89,7 @@ mod tests {
     #[test]
     fn a_picture_that_a_clip_begins_with_is_an_input() {
         let rate = gst::Fraction::new(8, 1);
-        let told = of_clip("sora-tiny", &generation("a ball".into()), rate, PromptPolicy::Omit, true);
+        let told = of_clip(sora_tiny(), &generation("a ball".into()), rate, PromptPolicy::Omit, true);
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.mode, record.inputs.len()), (Mode::ImageToVideo, 1));
     }
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn a_prompt_that_no_record_holds_is_left_out() {
         let long = generation("long ".repeat(10_000));
-        let told = of_clip("sora-tiny", &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash, false);
+        let told = of_clip(sora_tiny(), &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash, false);
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.prompt, record.seed), (None, Some(9)));
     }

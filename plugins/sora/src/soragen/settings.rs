@@ -235,7 +235,7 @@ fn clip_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecEnum::builder_with_default("prompt-policy", PromptPolicy::SaltedHash)
             .nick("Prompt policy")
-            .blurb("What of the prompt a signed manifest may say; the stream's tags hold the prompt's text whatever this says")
+            .blurb("What a signed manifest may say of the prompt; with text, it is the title of the stream too")
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("negative-prompt")

@@ -1,21 +1,28 @@
 //! How a clip tells where it came from.
 
 use sora_engine_api::{Generation, Scheduler};
+use sora_record::PromptPolicy;
 
 /// A title is shown in lists: a longer prompt is cut.
 const TITLE_CHARACTERS: usize = 256;
 
-/// Title, comment, application and encoder of a clip; where the prompt was enhanced, a description: the
-/// prompt that the model saw.
-pub(super) fn of_clip(model: &str, generation: &Generation, enhanced: Option<&str>) -> gst::TagList {
+/// Comment, application and encoder of a clip. Where the prompt may be published as it is, also a title, and where it
+/// was enhanced a description: the prompt that the model saw. Muxers write tags into the file, in the clear.
+pub(super) fn of_clip(
+    model: &str,
+    generation: &Generation,
+    enhanced: Option<&str>,
+    policy: PromptPolicy,
+) -> gst::TagList {
     let mut tags = gst::TagList::new();
     let list = tags.make_mut();
     let version = env!("CARGO_PKG_VERSION");
+    let public = policy == PromptPolicy::Text;
     let title = title(&generation.prompt);
-    if !title.is_empty() {
+    if public && !title.is_empty() {
         list.add::<gst::tags::Title>(&title.as_str(), gst::TagMergeMode::Replace);
     }
-    if let Some(enhanced) = enhanced.filter(|text| !text.is_empty()) {
+    if let Some(enhanced) = enhanced.filter(|text| public && !text.is_empty()) {
         list.add::<gst::tags::Description>(&enhanced, gst::TagMergeMode::Replace);
     }
     let scheduler = match generation.scheduler {

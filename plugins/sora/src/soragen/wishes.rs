@@ -75,7 +75,7 @@ impl SoraGen {
 
     pub(super) fn send_tags(&self, generation: &Generation, enhanced: Option<&str>) {
         let name = self.model_and(|model, _| model.name.clone()).unwrap_or_default();
-        let tags = tags::of_clip(&name, generation, enhanced);
+        let tags = tags::of_clip(&name, generation, enhanced, self.settings().prompt_policy());
         self.parent_send_event(gst::event::Tag::new(tags));
     }
 
@@ -86,7 +86,7 @@ impl SoraGen {
             let mut state = self.state();
             let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
             let rate = frame_rate(model, run.output.as_ref());
-            run.provenance = record::of_clip(&model.name, generation, rate, policy, run.plan.image.is_some());
+            run.provenance = record::of_clip(model.recorded(), generation, rate, policy, run.plan.image.is_some());
             run.provenance.origin = Some(self.obj().path_string().into());
             run.provenance.clone()
         };

@@ -161,6 +161,8 @@ impl SoraTransform {
         let source = self.sink_pad.peer_query(&mut query).then(|| query.context().map(ToOwned::to_owned));
         let source = source.flatten().and_then(|context| Provenance::from_context(&context));
         let policy = self.settings().prompt_policy();
+        let weights_sha256 = self.state().model.as_ref().and_then(|model| model.weights.get());
+        let model = sora_record::Model { id: model.to_owned(), weights_sha256 };
         let mut told = record::of_stream(model, style, seed, info, policy, source.as_ref());
         told.origin = Some(self.obj().path_string().into());
         if let Some(run) = &mut self.state().run {

@@ -11,7 +11,7 @@ use super::settings::Style;
 /// What the stream is, as the provenance of it: footage edited by a model. The prompt is in it in the clear: it
 /// stays within the pipeline, and whoever publishes the record follows its policy.
 pub(super) fn of_stream(
-    model: &str,
+    model: Model,
     style: &Style,
     seed: u64,
     info: &VideoInfo,
@@ -19,7 +19,7 @@ pub(super) fn of_stream(
     source: Option<&Provenance>,
 ) -> Provenance {
     let mut record = GenerationRecord::new("soratransform", env!("CARGO_PKG_VERSION"), Mode::Restyle);
-    record.model = Some(Model { id: model.to_owned(), weights_sha256: None });
+    record.model = Some(model);
     record.prompt = Some(Prompt::Text(style.prompt.clone()));
     record.prompt_policy = policy;
     record.seed = Some(seed);
@@ -67,7 +67,7 @@ mod tests {
         let info = VideoInfo::builder(gst_video::VideoFormat::I420, 640, 480).build().expect("valid");
         let mut source = Provenance::default();
         source.watermark_id = Some("00112233445566778899aabb".into());
-        let told = of_stream("sora-tiny", &style, 9, &info, PromptPolicy::SaltedHash, Some(&source));
+        let told = of_stream(Model { id: "sora-tiny".into(), weights_sha256: None }, &style, 9, &info, PromptPolicy::SaltedHash, Some(&source));
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert!(record.mode.has_source());
         assert_eq!((record.seed, record.width, record.height), (Some(9), Some(640), Some(480)));
