@@ -340,7 +340,8 @@ impl SoraSign {
             }
             gst::EventView::Caps(caps) => {
                 if let Err(text) = self.check_format(caps.caps()) {
-                    self.fail(&Stop::Settings(text));
+                    // The error is posted; an event has no flow.
+                    let _ = self.fail(&Stop::Settings(text));
                     return false;
                 }
             }
