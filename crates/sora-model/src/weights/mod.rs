@@ -94,11 +94,6 @@ impl WeightFiles {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The files, in the order of the index where there is one.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.0.shards.iter().map(|shard| shard.path.clone()).collect()
-    }
-
     /// The same tensors under other names, for example those of [`crate::keys`]; a name for which
     /// `rename` gives `None` stays.
     ///
