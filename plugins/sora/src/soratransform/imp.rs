@@ -26,8 +26,9 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// left alone and ends by itself after it.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// A hole in the timestamps, either way, behind which a stream begins anew.
+/// A hole in the timestamps, either way, behind which a stream begins anew: this, or so many frames where that is more.
 const HOLE: gst::ClockTime = gst::ClockTime::from_seconds(1);
+const HOLE_FRAMES: u32 = 4;
 
 /// A live block that is begun and gets no frame for so many frames' time is worked off as it is.
 const PATIENCE_FRAMES: u32 = 8;
@@ -203,7 +204,9 @@ impl SoraTransform {
             let before = run.last.replace((pts, buffer.duration()));
             let Some((last, duration)) = before else { return false };
             let due = last + duration.unwrap_or(gst::ClockTime::ZERO);
-            let hole = pts > due + HOLE || pts + HOLE < last;
+            let frames = gst::ClockTime::try_from(run.latency.frame * HOLE_FRAMES).unwrap_or(HOLE);
+            let hole = HOLE.max(frames);
+            let hole = pts > due + hole || pts + hole < last;
             let fixed_rate = run.info.as_ref().is_some_and(|info| info.fps().numer() > 0);
             (hole, (!fixed_rate && !hole && pts > last).then(|| Duration::from(pts - last)))
         };

@@ -14,7 +14,8 @@
 //! with the next block. With `enabled=false` or `strength=0` the very buffers pass.
 //!
 //! At EOS, and before a gap, a new segment or other caps, a block that is not whole is filled up and restyled, so no
-//! frame is lost. A hole of more than a second in the timestamps begins anew, as a flush does.
+//! frame is lost. A hole of more than a second (of more than four frames, where those are longer) in the timestamps
+//! begins anew, as a flush does.
 //!
 //! How the stream was made goes out as its [provenance](sora_gst::provenance): the generation record of an edited
 //! composite. A watermark in the video that comes in does not survive and is named as an input.
