@@ -58,7 +58,7 @@ impl ModelInfo {
         }
         Ok(Self {
             name: dir.name(),
-            weights: WeightsDigest::of(dir.transformer_weights().paths()),
+            weights: WeightsDigest::of(dir.transformer_weights().paths().map(Path::to_owned).collect()),
             native: dir.native().clone(),
             rules: dir.size_rules(),
             // Config::check bounds it far below.

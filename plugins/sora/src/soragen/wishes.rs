@@ -86,7 +86,8 @@ impl SoraGen {
             let mut state = self.state();
             let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
             let rate = frame_rate(model, run.output.as_ref());
-            run.provenance = record::of_clip(model.recorded(), generation, rate, policy, run.plan.image.is_some());
+            run.provenance =
+                record::of_clip(model.recorded(), generation, rate, policy, run.plan.image.is_some());
             run.provenance.origin = Some(self.obj().path_string().into());
             run.provenance.clone()
         };

@@ -67,7 +67,14 @@ mod tests {
         let info = VideoInfo::builder(gst_video::VideoFormat::I420, 640, 480).build().expect("valid");
         let mut source = Provenance::default();
         source.watermark_id = Some("00112233445566778899aabb".into());
-        let told = of_stream(Model { id: "sora-tiny".into(), weights_sha256: None }, &style, 9, &info, PromptPolicy::SaltedHash, Some(&source));
+        let told = of_stream(
+            Model { id: "sora-tiny".into(), weights_sha256: None },
+            &style,
+            9,
+            &info,
+            PromptPolicy::SaltedHash,
+            Some(&source),
+        );
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert!(record.mode.has_source());
         assert_eq!((record.seed, record.width, record.height), (Some(9), Some(640), Some(480)));
