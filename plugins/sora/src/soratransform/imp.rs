@@ -5,16 +5,14 @@ use std::time::{Duration, Instant};
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_video::{VideoFormat, VideoInfo, VideoInterlaceMode};
+use gst_video::{VideoFormat, VideoInfo};
 use sora_gst::{Provenance, provenance};
 
-use super::QueuePolicy;
 use super::latency::Latency;
-use super::line::{Interrupted, WhenFull};
 use super::record;
 use super::settings::{self, Settings, Style};
 use super::stats::Stats;
-use super::worker::{Arrived, Barrier, FrameLine, FrameOutlet, KeptModel, Worker, outlives_flush, push_out};
+use super::worker::{FrameLine, FrameOutlet, KeptModel, Worker, push_out};
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
 
@@ -26,16 +24,12 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// left alone and ends by itself after it.
 const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// A hole in the timestamps, either way, behind which a stream begins anew: this, or so many frames where that is more.
-const HOLE: gst::ClockTime = gst::ClockTime::from_seconds(1);
-const HOLE_FRAMES: u32 = 4;
-
 /// A live block that is begun and gets no frame for so many frames' time is worked off as it is.
 const PATIENCE_FRAMES: u32 = 8;
 
 pub struct SoraTransform {
-    sink_pad: gst::Pad,
-    src_pad: gst::Pad,
+    pub(super) sink_pad: gst::Pad,
+    pub(super) src_pad: gst::Pad,
     settings: Mutex<Settings>,
     state: Mutex<State>,
     stats: Mutex<Stats>,
@@ -43,36 +37,36 @@ pub struct SoraTransform {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// From READY on.
-    model: Option<ModelInfo>,
+    pub(super) model: Option<ModelInfo>,
     /// From PAUSED on.
-    run: Option<Run>,
+    pub(super) run: Option<Run>,
     /// Seed of the run or of the last one.
     seed: Option<u64>,
 }
 
-struct Run {
-    line: Arc<FrameLine>,
-    outlet: Arc<FrameOutlet>,
+pub(super) struct Run {
+    pub(super) line: Arc<FrameLine>,
+    pub(super) outlet: Arc<FrameOutlet>,
     reporter: Arc<Reporter>,
     worker: JoinHandle<()>,
     pusher: JoinHandle<()>,
-    latency: Latency,
-    info: Option<VideoInfo>,
+    pub(super) latency: Latency,
+    pub(super) info: Option<VideoInfo>,
     /// Whether upstream is live, once it was asked.
-    live: Option<bool>,
+    pub(super) live: Option<bool>,
     /// Time and duration of the last frame.
-    last: Option<(gst::ClockTime, Option<gst::ClockTime>)>,
-    provenance: Provenance,
+    pub(super) last: Option<(gst::ClockTime, Option<gst::ClockTime>)>,
+    pub(super) provenance: Provenance,
 }
 
 impl SoraTransform {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settings(&self) -> MutexGuard<'_, Settings> {
+    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +74,7 @@ impl SoraTransform {
         update(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn line(&self) -> Option<Arc<FrameLine>> {
+    pub(super) fn line(&self) -> Option<Arc<FrameLine>> {
         self.state().run.as_ref().map(|run| Arc::clone(&run.line))
     }
 
@@ -124,7 +118,7 @@ impl SoraTransform {
     }
 
     /// Changes what the latency follows from, and tells the pipeline when that changes it.
-    fn update_latency(&self, update: impl FnOnce(&mut Latency)) {
+    pub(super) fn update_latency(&self, update: impl FnOnce(&mut Latency)) {
         let passes_through = self.passes_through();
         let changed = {
             let mut state = self.state();
@@ -170,191 +164,6 @@ impl SoraTransform {
             run.provenance = told.clone();
         }
         provenance::publish(self.obj().upcast_ref(), &told);
-    }
-
-    /// Frames must not be lost where upstream can wait; live, the newest count.
-    fn when_full(&self) -> WhenFull {
-        match self.settings().queue_policy {
-            QueuePolicy::Wait => return WhenFull::Wait,
-            QueuePolicy::DropOldest => return WhenFull::DropOldest,
-            QueuePolicy::Auto => {}
-        }
-        if self.is_live() { WhenFull::DropOldest } else { WhenFull::Wait }
-    }
-
-    /// Whether upstream is live; asked once.
-    fn is_live(&self) -> bool {
-        if let Some(live) = self.state().run.as_ref().and_then(|run| run.live) {
-            return live;
-        }
-        let mut query = gst::query::Latency::new();
-        let live = self.sink_pad.peer_query(&mut query) && query.result().0;
-        if let Some(run) = &mut self.state().run {
-            run.live = Some(live);
-        }
-        live
-    }
-
-    /// Notes the time of a frame; says whether it lies across a hole from the one before.
-    fn note_time(&self, buffer: &gst::BufferRef) -> bool {
-        let (hole, variable) = {
-            let mut state = self.state();
-            let Some(run) = &mut state.run else { return false };
-            let Some(pts) = buffer.pts() else { return false };
-            let before = run.last.replace((pts, buffer.duration()));
-            let Some((last, duration)) = before else { return false };
-            let due = last + duration.unwrap_or(gst::ClockTime::ZERO);
-            let frames = gst::ClockTime::try_from(run.latency.frame * HOLE_FRAMES).unwrap_or(HOLE);
-            let hole = HOLE.max(frames);
-            let hole = pts > due + hole || pts + hole < last;
-            let fixed_rate = run.info.as_ref().is_some_and(|info| info.fps().numer() > 0);
-            (hole, (!fixed_rate && !hole && pts > last).then(|| Duration::from(pts - last)))
-        };
-        if let Some(step) = variable {
-            // A mean over some frames.
-            self.update_latency(|latency| latency.frame = (latency.frame * 3 + step) / 4);
-        }
-        hole
-    }
-
-    fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (line, most, known) = {
-            let state = self.state();
-            let State { model: Some(model), run: Some(run), .. } = &*state else {
-                return Err(gst::FlowError::Flushing);
-            };
-            (Arc::clone(&run.line), model.block_frames, run.info.is_some())
-        };
-        if !known {
-            return Err(gst::FlowError::NotNegotiated);
-        }
-        self.update_stats(|stats| stats.frames_in += 1);
-        let when_full = self.when_full();
-        if self.note_time(&buffer) {
-            gst::debug!(CAT, imp = self, "a hole before {:?}: beginning anew", buffer.pts());
-            line.push_barrier(Barrier::Cut).map_err(Interrupted::flow)?;
-        }
-        let frame = Arrived { buffer, at: Instant::now() };
-        if line.push_frame(frame, most as usize, when_full).map_err(Interrupted::flow)?.is_some()
-            && let Some(text) = self.update_stats(|stats| stats.drop_frame(most))
-        {
-            gst::element_imp_warning!(self, gst::CoreError::Clock, ("{text}"));
-        }
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// The format of the frames to come, or why they cannot be restyled.
-    fn accepted(&self, caps: &gst::CapsRef) -> Result<VideoInfo, String> {
-        let info = VideoInfo::from_caps(caps).map_err(|_| format!("{caps} is no raw video"))?;
-        if info.interlace_mode() != VideoInterlaceMode::Progressive {
-            return Err(format!(
-                "soratransform takes whole frames and the video is interlaced ({}): put deinterlace before it",
-                info.interlace_mode().to_str()
-            ));
-        }
-        Ok(info)
-    }
-
-    fn sink_event(&self, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let line = self.line().ok_or(gst::FlowError::Flushing)?;
-        let taken = |pushed: Result<(), Interrupted>| {
-            pushed.map(|()| gst::FlowSuccess::Ok).map_err(Interrupted::flow)
-        };
-        let handed = |done: bool| if done { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) };
-        match event.view() {
-            gst::EventView::FlushStart(_) => {
-                line.flush_start(Barrier::outlives_flush, outlives_flush);
-                let outlet = self.state().run.as_ref().map(|run| Arc::clone(&run.outlet));
-                if let Some(outlet) = outlet {
-                    outlet.reconsider();
-                }
-                handed(self.src_pad.push_event(event))
-            }
-            gst::EventView::FlushStop(_) => {
-                line.flush_stop();
-                if let Some(run) = &mut self.state().run {
-                    run.last = None;
-                }
-                handed(self.src_pad.push_event(event))
-            }
-            gst::EventView::Caps(caps) => {
-                let info = match self.accepted(caps.caps()) {
-                    Ok(info) => info,
-                    Err(text) => {
-                        gst::element_imp_error!(
-                            self,
-                            gst::StreamError::Format,
-                            ("{text}"),
-                            ["{}", caps.caps()]
-                        );
-                        return Err(gst::FlowError::NotNegotiated);
-                    }
-                };
-                let rate = info.fps();
-                if let Some(run) = &mut self.state().run {
-                    run.info = Some(info.clone());
-                }
-                if let (Ok(n @ 1..), Ok(d @ 1..)) = (u32::try_from(rate.numer()), u32::try_from(rate.denom()))
-                {
-                    self.update_latency(|latency| latency.frame = Duration::from_secs(d.into()) / n);
-                }
-                taken(line.push_barrier(Barrier::Caps(event, info)))
-            }
-            gst::EventView::Eos(_) => {
-                if let Some(reason @ (gst::FlowError::NotLinked | gst::FlowError::NotNegotiated)) =
-                    line.refusal()
-                {
-                    // Upstream is at its end: nobody else tells.
-                    gst::element_imp_error!(
-                        self,
-                        gst::StreamError::Failed,
-                        ("The restyled video goes nowhere."),
-                        ["downstream answered {reason:?}"]
-                    );
-                }
-                taken(line.push_barrier(Barrier::Event(event)))
-            }
-            // These say nothing about time: a block may go on over them.
-            gst::EventView::Tag(_) | gst::EventView::Toc(_) | gst::EventView::CustomDownstream(_) => {
-                taken(line.push_rider(event))
-            }
-            _ if event.is_serialized() => taken(line.push_barrier(Barrier::Event(event))),
-            _ => handed(gst::Pad::event_default(&self.sink_pad, Some(&*self.obj()), event)),
-        }
-    }
-
-    fn sink_query(&self, query: &mut gst::QueryRef) -> bool {
-        match query.view_mut() {
-            // Frames are read in the layout that their caps imply, and new ones are written.
-            gst::QueryViewMut::Allocation(_) => false,
-            _ => gst::Pad::query_default(&self.sink_pad, Some(&*self.obj()), query),
-        }
-    }
-
-    fn src_query(&self, query: &mut gst::QueryRef) -> bool {
-        match query.view_mut() {
-            gst::QueryViewMut::Latency(latency) => {
-                let mut upstream = gst::query::Latency::new();
-                if !self.sink_pad.peer_query(&mut upstream) {
-                    return false;
-                }
-                let (live, min, max) = upstream.result();
-                let own = self.state().run.as_ref().map_or(Duration::ZERO, |run| run.latency.stated());
-                let own = gst::ClockTime::try_from(own).unwrap_or(gst::ClockTime::ZERO);
-                gst::debug!(CAT, imp = self, "latency {min} and {own} of our own");
-                latency.set(live, min + own, max.map(|max| max + own));
-                true
-            }
-            gst::QueryViewMut::Context(context) if context.context_type() == provenance::CONTEXT_TYPE => {
-                let told = self.state().run.as_ref().map(|run| run.provenance.clone()).unwrap_or_default();
-                // What upstream says of its own is true here only while nothing has been restyled.
-                if told.is_empty() {
-                    return gst::Pad::query_default(&self.src_pad, Some(&*self.obj()), query);
-                }
-                provenance::answer(context, &told)
-            }
-            _ => gst::Pad::query_default(&self.src_pad, Some(&*self.obj()), query),
-        }
     }
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {

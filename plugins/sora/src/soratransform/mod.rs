@@ -25,6 +25,7 @@ mod imp;
 mod latency;
 mod line;
 mod outlet;
+mod pads;
 mod record;
 mod restyle;
 mod settings;
