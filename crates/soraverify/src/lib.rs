@@ -13,6 +13,8 @@
 //!   asked of every file; [`keygen`]: keys and certificates to sign with; [`sign_set`]: signing
 //!   of finished sets of fragments.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod batch;
 pub mod check;
 pub mod cli;

@@ -76,7 +76,7 @@ pub(crate) enum Key {
     /// Here.
     Held(PrivateKey),
     /// Elsewhere.
-    Command(SignCommand),
+    Command(Box<SignCommand>),
 }
 
 impl Key {
@@ -139,7 +139,7 @@ impl SigningKeys {
     /// [`from_pem`](Self::from_pem) refuses, and where the command fails or signs with another key.
     pub fn from_command(certificates: &Path, command: &str) -> Result<Self, ProvenanceError> {
         let (chain, public) = profile::check(&read(certificates)?, None)?;
-        let key = Key::Command(SignCommand::new(command, public)?);
+        let key = Key::Command(Box::new(SignCommand::new(command, public)?));
         Ok(Self { inner: Arc::new(Inner { chain, key, ephemeral: false }) })
     }
 

@@ -7,6 +7,9 @@ use tempfile::TempDir;
 
 use crate::common::*;
 
+/// What somebody does to a file.
+type Change<'c> = &'c dyn Fn(&mut Vec<u8>);
+
 /// A set in a folder: paths of its beginning and of its fragments.
 struct Set {
     folder: TempDir,
@@ -70,7 +73,7 @@ fn a_finished_set_is_signed_and_every_change_shows() {
             let problems = report.problems().join("; ");
             assert!(problems.contains(explanation), "{what}: {problems}");
         }
-        let changes: [(&str, usize, &dyn Fn(&mut Vec<u8>)); 4] = [
+        let changes: [(&str, usize, Change<'_>); 4] = [
             ("a bit of the media data", 1, &|bytes| *bytes.last_mut().unwrap() ^= 1),
             ("a bit of its index", 1, &|bytes| {
                 let at = place(bytes, b"moof").end - 5;
