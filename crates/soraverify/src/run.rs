@@ -192,8 +192,9 @@ pub fn run_set(init: &Path, fragments: &[Input], job: &Job) -> u8 {
 
 /// What an earlier run found of a file that is still the same.
 fn known(input: &Input, job: &Job, ledger: Option<&Ledger>) -> Option<(String, u8, Option<bool>)> {
+    let ledger = ledger?;
     let properties = Properties::of(&input.path);
-    let entry = ledger?.before(&input.name, properties.bytes, properties.modified.as_deref())?;
+    let entry = ledger.before(&input.name, properties.bytes, properties.modified.as_deref())?;
     // Whether it is what is asked for now was not asked then.
     if job.require.is_some() && entry.meets.is_none() {
         return None;

@@ -8,6 +8,7 @@ use gst::glib;
 use gst::glib::translate::ToGlibPtr;
 use gst::prelude::*;
 use sora_engine_api as api;
+use sora_model::defaults::NativeSettings;
 
 use crate::soragen::Dtype;
 
@@ -66,8 +67,35 @@ pub(crate) fn shown(path: Option<&PathBuf>) -> glib::Value {
     path.map(|path| path.to_string_lossy().into_owned()).to_value()
 }
 
+/// A value that has its type: GObject has checked.
+pub(crate) fn get<'v, T>(value: &'v glib::Value) -> T
+where
+    T: glib::value::FromValue<'v>,
+    T::Checker: glib::value::ValueTypeChecker<Error: std::fmt::Debug>,
+{
+    value.get().expect("GObject checks the type")
+}
+
+/// Refuses a guidance scale that is none.
+pub(crate) fn check_guidance_scale(given: f64) -> Result<(), String> {
+    match given.is_nan() {
+        true => Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into()),
+        false => Ok(()),
+    }
+}
+
+/// The guidance scale, or the model's own. What was set to not a number while playing is no wish either.
+pub(crate) fn guidance_scale(given: f64, native: &NativeSettings) -> f64 {
+    if given >= 0.0 { given } else { native.guidance_scale }
+}
+
+/// The seed, or a random one for those below 0.
+pub(crate) fn seed(given: i64) -> u64 {
+    u64::try_from(given).unwrap_or_else(|_| random_seed())
+}
+
 /// Four billion seeds are enough to choose from, and short enough to type again.
-pub(crate) fn random_seed() -> u64 {
+fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // Every RandomState has keys of its own, from the system's random numbers.
     let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
@@ -121,7 +149,7 @@ impl ModelChoice {
             "model-path" => self.model_path = path(value),
             "transformer-file" => self.transformer_file = path(value),
             "device" => self.device = Text::of(value).shown(),
-            "dtype" => self.dtype = value.get().expect("GObject checks the type"),
+            "dtype" => self.dtype = get(value),
             _ => return false,
         }
         true

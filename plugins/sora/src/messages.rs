@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
-use sora_engine_api::EngineError;
+use sora_engine_api::{EngineError, Level};
 
 /// What a worker reports. Silent once its work has been called off, and when the element is
 /// gone.
@@ -29,6 +29,22 @@ struct State {
 /// How long the end of an operation waits for a message about it that is just being posted, so that
 /// the end comes last. Handlers of the application may hold a message up for longer.
 const ORDER_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How much of a model's loading has been told.
+#[derive(Debug, Default)]
+pub(crate) struct LoadingTold(Option<u64>);
+
+impl LoadingTold {
+    /// Tells tens of per cent, each once: a line each on a terminal.
+    pub(crate) fn tell(&mut self, reporter: &Reporter, done_bytes: u64, total_bytes: u64) {
+        let Some(tens) = done_bytes.saturating_mul(10).checked_div(total_bytes) else { return };
+        let percent = tens * 10;
+        if self.0.is_none_or(|told| percent > told) {
+            self.0 = Some(percent);
+            reporter.progress(&format!("loading {percent} %"));
+        }
+    }
+}
 
 impl Reporter {
     pub(crate) fn new(element: &gst::Element) -> Self {
@@ -131,6 +147,25 @@ impl Reporter {
     pub(crate) fn warn(&self, text: &str) {
         if let Some(element) = self.element() {
             gst::element_warning!(element, gst::LibraryError::Settings, ("{text}"));
+        }
+    }
+
+    /// A line of the engine's log, of an element and its category.
+    pub(crate) fn log_line(
+        &self,
+        element: &impl IsA<glib::Object>,
+        category: gst::DebugCategory,
+        level: Level,
+        target: &str,
+        message: &str,
+    ) {
+        match level {
+            // Errors come back as the call's result; people are told there.
+            Level::Error => gst::warning!(category, obj = element, "{target}: {message}"),
+            Level::Warn => self.warn(message),
+            Level::Info => gst::info!(category, obj = element, "{target}: {message}"),
+            Level::Debug => gst::debug!(category, obj = element, "{target}: {message}"),
+            Level::Trace => gst::trace!(category, obj = element, "{target}: {message}"),
         }
     }
 

@@ -85,7 +85,7 @@ fn one(entry: &Value, certificate: &[u8]) -> Result<Named, String> {
 }
 
 /// The one field of a name; `None` also where there are two.
-pub(super) fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
+pub(crate) fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
     let mut found =
         map.as_map()?.iter().filter(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value);
     found.next().filter(|_| found.next().is_none())

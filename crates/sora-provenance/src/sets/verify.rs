@@ -9,7 +9,7 @@ use ciborium::Value;
 use super::read;
 use crate::inspect::inspect;
 use crate::jumbf;
-use crate::live::LiveVerifier;
+use crate::live::{LiveVerifier, field};
 use crate::mp4::boxes::{Inner, bad, c2pa_purpose, child, children};
 use crate::mp4::samples;
 use crate::report::{Container, Credentials, Location, Report};
@@ -190,9 +190,4 @@ fn place(fragment: &[u8]) -> Result<Place, String> {
         number.ok_or_else(|| format!("its place in the tree has no {name}"))
     };
     Ok(Place { unique: number("uniqueId")?, local: number("localId")?, location: number("location")? })
-}
-
-fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    let (_, found) = value.as_map()?.iter().find(|(key, _)| key.as_text() == Some(name))?;
-    Some(found)
 }

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Once;
 
-use gst::prelude::*;
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::common::{Folder, check_lines};
 
 pub(crate) const ID: &str = "10112233445566778899aabb";
 
@@ -16,16 +15,11 @@ pub(crate) const THEIRS: &str =
     "videotestsrc num-buffers=75 pattern=pinwheel ! video/x-raw,width=480,height=270,framerate=25/1";
 const ENCODER: &str = "videoconvert ! x264enc bitrate=1500 speed-preset=veryfast threads=1 ! mp4mux";
 
-pub(crate) struct Bench(TempDir);
+pub(crate) struct Bench(Folder);
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            gst::init().expect("GStreamer starts");
-            gstsoraprovenance::plugin_register_static().expect("the plugin registers");
-        });
-        let bench = Self(tempfile::tempdir().expect("a temporary folder"));
+        let bench = Self(Folder::new());
         for keys in ["own", "others"] {
             let output = soraverify(&["keygen", "--out", &bench.text(keys)]).output().expect("it runs");
             assert!(output.status.success(), "{output:?}");
@@ -34,7 +28,7 @@ impl Bench {
     }
 
     pub(crate) fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.at(name)
     }
 
     pub(crate) fn text(&self, name: &str) -> String {
@@ -43,17 +37,7 @@ impl Bench {
 
     /// Runs a pipeline that ends in a file.
     pub(crate) fn make(&self, name: &str, pipeline: &str) -> PathBuf {
-        let file = self.at(name);
-        let pipeline = gst::parse::launch(&format!("{pipeline} ! filesink name=end")).expect("it is valid");
-        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("several elements");
-        pipeline.by_name("end").expect("a sink").set_property("location", file.to_str());
-        pipeline.set_state(gst::State::Playing).expect("it starts");
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(120), &ends).expect("it ends");
-        assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
-        pipeline.set_state(gst::State::Null).expect("NULL is always possible");
-        file
+        self.0.make(name, pipeline)
     }
 
     /// Frames with our mark, as a clip of its own.
@@ -85,7 +69,7 @@ impl Bench {
         let mut command = soraverify(&["--json", "--anchors", &root]);
         let output = command.args(arguments).arg(clip).output().expect("the program runs");
         let code = output.status.code().unwrap_or_else(|| panic!("it ends by itself: {output:?}"));
-        let mut lines = crate::common::check_lines(&String::from_utf8_lossy(&output.stdout));
+        let mut lines = check_lines(&String::from_utf8_lossy(&output.stdout));
         assert_eq!(lines.len(), 1, "{output:?}");
         (code, lines.remove(0))
     }

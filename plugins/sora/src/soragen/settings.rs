@@ -9,7 +9,7 @@ use sora_engine_api as api;
 use sora_model::defaults::{NativeSettings, SizeRules};
 
 use super::{LagPolicy, PromptChange, PromptEnhance, PromptPolicy, Scheduler};
-use crate::choice::{self, ModelChoice, Text};
+use crate::choice::{self, ModelChoice, Text, get};
 
 /// Values of the writable properties, as given.
 #[derive(Clone, Debug)]
@@ -115,9 +115,7 @@ impl Settings {
                     .into(),
             );
         }
-        if self.guidance_scale.is_nan() {
-            return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());
-        }
+        choice::check_guidance_scale(self.guidance_scale)?;
         let given = |value: u32, default: u32| if value == 0 { default } else { value };
         Ok(Plan {
             prompt: self.prompt.checked("prompt")?.into(),
@@ -128,21 +126,16 @@ impl Settings {
             negative_prompt: self.negative_prompt.checked("negative-prompt")?.into(),
             num_frames,
             num_inference_steps: given(self.num_inference_steps, native.num_inference_steps),
-            guidance_scale: self.guidance_scale(native),
+            guidance_scale: choice::guidance_scale(self.guidance_scale, native),
             scheduler: match self.scheduler {
                 Scheduler::Auto => api::Scheduler::Model,
                 Scheduler::UniPc => api::Scheduler::UniPc,
                 Scheduler::FlowMatchEuler => api::Scheduler::FlowMatchEuler,
             },
-            seed: u64::try_from(self.seed).unwrap_or_else(|_| choice::random_seed()),
+            seed: choice::seed(self.seed),
             image: self.image.clone(),
             rounded,
         })
-    }
-
-    fn guidance_scale(&self, native: &NativeSettings) -> f64 {
-        // What was set to not a number while playing is no wish either.
-        if self.guidance_scale >= 0.0 { self.guidance_scale } else { native.guidance_scale }
     }
 
     /// What the next block of a stream without an end is to be. What was set to nonsense while playing is read as
@@ -151,7 +144,7 @@ impl Settings {
         Wishes {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
-            guidance_scale: self.guidance_scale(native),
+            guidance_scale: choice::guidance_scale(self.guidance_scale, native),
             keep_past: self.prompt_change == PromptChange::Keep,
         }
     }
@@ -162,13 +155,6 @@ impl Settings {
 
     /// Sets the property called `name`. The value has its type: GObject has checked.
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
-        fn get<'v, T>(value: &'v glib::Value) -> T
-        where
-            T: glib::value::FromValue<'v>,
-            T::Checker: glib::value::ValueTypeChecker<Error: std::fmt::Debug>,
-        {
-            value.get().expect("GObject checks the type")
-        }
         match name {
             "prompt" => self.prompt = Text::of(value),
             "prompt-enhance" => self.prompt_enhance = get(value),

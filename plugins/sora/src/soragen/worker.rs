@@ -16,7 +16,7 @@ use sora_engine_api::{
 use super::imp::CAT;
 use super::job::{End, Job};
 use super::stats::Stats;
-use crate::messages::{self, Reporter};
+use crate::messages::{self, LoadingTold, Reporter};
 use crate::model::ModelInfo;
 
 /// The model that stays loaded between clips, with what it was opened by.
@@ -183,14 +183,7 @@ impl Worker {
 
     pub(super) fn log_line(&self, level: Level, target: &str, message: &str) {
         let Some(element) = self.reporter.element() else { return };
-        match level {
-            // Errors come back as the call's result; people are told there.
-            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
-            Level::Warn => self.reporter.warn(message),
-            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
-            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
-            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
-        }
+        self.reporter.log_line(&element, *CAT, level, target, message);
     }
 }
 
@@ -200,14 +193,13 @@ struct Watch<'a> {
     /// What is being made; `None` while a model loads.
     generation: Option<&'a Generation>,
     began: Instant,
-    /// Last percentage of loading that was told.
-    percent: Option<u64>,
+    loading: LoadingTold,
     decoding: bool,
 }
 
 impl<'a> Watch<'a> {
     fn new(worker: &'a Worker, generation: Option<&'a Generation>, began: Instant) -> Self {
-        Self { worker, generation, began, percent: None, decoding: false }
+        Self { worker, generation, began, loading: LoadingTold::default(), decoding: false }
     }
 
     fn go_on(&self) -> ControlFlow<()> {
@@ -219,13 +211,8 @@ impl Observer for Watch<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         let reporter = &self.worker.reporter;
         match progress {
-            Progress::Loading { done_bytes, total_bytes } if total_bytes > 0 => {
-                // Tens of per cent: a line each on a terminal.
-                let percent = done_bytes.saturating_mul(10) / total_bytes * 10;
-                if self.percent.is_none_or(|told| percent > told) {
-                    self.percent = Some(percent);
-                    reporter.progress(&format!("loading {percent} %"));
-                }
+            Progress::Loading { done_bytes, total_bytes } => {
+                self.loading.tell(reporter, done_bytes, total_bytes);
             }
             Progress::Encoding => reporter.progress("encoding the prompt"),
             Progress::Step { step, of } => {

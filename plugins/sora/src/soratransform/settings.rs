@@ -7,7 +7,7 @@ use gst::prelude::*;
 use sora_model::defaults::NativeSettings;
 
 use super::{Method, NoiseMode, QueuePolicy};
-use crate::choice::{self, ModelChoice, Text};
+use crate::choice::{self, ModelChoice, Text, get};
 use crate::soragen::PromptPolicy;
 
 /// Strength that looks best with the embedded model.
@@ -75,9 +75,7 @@ impl Settings {
         self.prompt.checked("prompt")?;
         self.negative_prompt.checked("negative-prompt")?;
         self.source_prompt.checked("source-prompt")?;
-        if self.guidance_scale.is_nan() {
-            return Err("guidance-scale is not a number; it is 0 to 1000, or -1 for the model's own".into());
-        }
+        choice::check_guidance_scale(self.guidance_scale)?;
         if self.strength.is_nan() {
             return Err("strength is not a number; it is 0 to 1".into());
         }
@@ -93,8 +91,6 @@ impl Settings {
     /// How the next block is restyled; `None` where frames go through untouched. What was set to nonsense while
     /// playing is read as well as it can be.
     pub(super) fn style(&self, native: &NativeSettings) -> Option<Style> {
-        // What was set to not a number while playing is no wish either.
-        let own_scale = self.guidance_scale.is_nan() || self.guidance_scale < 0.0;
         (!self.passes_through()).then(|| Style {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
@@ -106,12 +102,12 @@ impl Settings {
                 0 => native.num_inference_steps,
                 given => given,
             },
-            guidance_scale: if own_scale { native.guidance_scale } else { self.guidance_scale },
+            guidance_scale: choice::guidance_scale(self.guidance_scale, native),
         })
     }
 
     pub(super) fn seed(&self) -> u64 {
-        u64::try_from(self.seed).unwrap_or_else(|_| choice::random_seed())
+        choice::seed(self.seed)
     }
 
     pub(super) fn prompt_policy(&self) -> sora_record::PromptPolicy {
@@ -120,13 +116,6 @@ impl Settings {
 
     /// Sets the property called `name`. The value has its type: GObject has checked.
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
-        fn get<'v, T>(value: &'v glib::Value) -> T
-        where
-            T: glib::value::FromValue<'v>,
-            T::Checker: glib::value::ValueTypeChecker<Error: std::fmt::Debug>,
-        {
-            value.get().expect("GObject checks the type")
-        }
         match name {
             "prompt" => self.prompt = Text::of(value),
             "prompt-policy" => self.prompt_policy = get(value),

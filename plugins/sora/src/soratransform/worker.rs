@@ -17,7 +17,7 @@ use super::line::{Line, Work};
 use super::outlet::{Out, Outlet};
 use super::restyle::{Listener, Restyler};
 use super::settings::Style;
-use crate::messages::{self, Reporter};
+use crate::messages::{self, LoadingTold, Reporter};
 use crate::model::ModelInfo;
 
 /// The model that stays loaded between runs, with what it was opened by.
@@ -308,7 +308,7 @@ impl Worker {
                     self.reporter.start("load", &format!("loading {}", self.info.name));
                 }
                 let engine = Engine::open()?;
-                let mut loading = Loading { worker: self, percent: None };
+                let mut loading = Loading { worker: self, told: LoadingTold::default() };
                 let model = match engine.open_model(&self.info.options, &mut loading) {
                     Ok(model) => Arc::new(model),
                     Err(EngineError::Cancelled) => return Ok(None),
@@ -332,14 +332,7 @@ impl Worker {
 
     fn log_line(&self, level: Level, target: &str, message: &str) {
         let Some(element) = self.element.upgrade() else { return };
-        match level {
-            // Errors come back as the call's result; people are told there.
-            Level::Error => gst::warning!(CAT, obj = element, "{target}: {message}"),
-            Level::Warn => self.reporter.warn(message),
-            Level::Info => gst::info!(CAT, obj = element, "{target}: {message}"),
-            Level::Debug => gst::debug!(CAT, obj = element, "{target}: {message}"),
-            Level::Trace => gst::trace!(CAT, obj = element, "{target}: {message}"),
-        }
+        self.reporter.log_line(&element, *CAT, level, target, message);
     }
 }
 
@@ -361,18 +354,13 @@ impl Listener for Listening<'_> {
 /// Listens while a model loads.
 struct Loading<'a> {
     worker: &'a Worker,
-    /// Last percentage that was told.
-    percent: Option<u64>,
+    told: LoadingTold,
 }
 
 impl Observer for Loading<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-        if let Progress::Loading { done_bytes, total_bytes: total_bytes @ 1.. } = progress {
-            let percent = done_bytes.saturating_mul(10) / total_bytes * 10;
-            if self.percent.is_none_or(|told| percent > told) {
-                self.percent = Some(percent);
-                self.worker.reporter.progress(&format!("loading {percent} %"));
-            }
+        if let Progress::Loading { done_bytes, total_bytes } = progress {
+            self.told.tell(&self.worker.reporter, done_bytes, total_bytes);
         }
         if self.worker.line.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
