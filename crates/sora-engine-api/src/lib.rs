@@ -7,7 +7,8 @@
 //!
 //! - [`abi`]: the `#[repr(C)]` types both sides are compiled against, one table of functions;
 //! - [`Install`]: where this plugin is installed, and so where the engine and the models are;
-//! - [`Engine`] and [`Model`]: the safe side of the table, for plugins.
+//! - [`Engine`] and [`Model`]: the safe side of the table, for plugins;
+//! - [`trace`]: where the time goes, for both sides.
 //!
 //! This crate knows neither torch nor GStreamer.
 
@@ -17,6 +18,7 @@ mod error;
 mod install;
 mod loader;
 mod stream;
+pub mod trace;
 
 pub use abi::{Device, Dtype, Level, PromptEnhance, Scheduler};
 pub use engine::{FrameBatch, Generation, Model, ModelOptions, Observer, Progress};

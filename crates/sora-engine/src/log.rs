@@ -1,11 +1,15 @@
-//! `tracing` events of the libraries, as log lines for the caller.
+//! `tracing` events of the libraries, as log lines for the caller, and their spans for [`trace`].
 //!
 //! The subscriber is scoped to the call and its thread, so the engine installs nothing global and
 //! every element sees the lines of its own generation only.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
+use serde_json::json;
 use sora_engine_api::abi::Level;
+use sora_engine_api::trace;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -20,11 +24,34 @@ pub(crate) struct Line {
 
 /// Runs `body` with the events of this thread given to `sink`.
 pub(crate) fn with_log<T>(sink: impl Fn(Line) + Send + Sync + 'static, body: impl FnOnce() -> T) -> T {
-    tracing::subscriber::with_default(Forward { sink }, body)
+    tracing::subscriber::with_default(Forward { sink, spans: Mutex::default() }, body)
 }
 
 struct Forward<F> {
     sink: F,
+    /// Open spans by their number; none where no trace is written.
+    spans: Mutex<Spans>,
+}
+
+#[derive(Default)]
+struct Spans {
+    last: u64,
+    open: HashMap<u64, Span>,
+}
+
+struct Span {
+    name: &'static str,
+    fields: String,
+    entered: u64,
+}
+
+/// Where no trace is written, all spans are this one.
+const NO_SPAN: u64 = 1;
+
+impl<F> Forward<F> {
+    fn with_spans<T>(&self, what: impl FnOnce(&mut Spans) -> T) -> T {
+        what(&mut self.spans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl<F: Fn(Line) + Send + Sync + 'static> Subscriber for Forward<F> {
@@ -32,8 +59,18 @@ impl<F: Fn(Line) + Send + Sync + 'static> Subscriber for Forward<F> {
         *metadata.level() <= tracing::Level::DEBUG
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        if !trace::is_on() {
+            return Id::from_u64(NO_SPAN);
+        }
+        let mut text = Text::default();
+        attributes.record(&mut text);
+        let span = Span { name: attributes.metadata().name(), fields: text.fields, entered: 0 };
+        self.with_spans(|spans| {
+            spans.last = spans.last.max(NO_SPAN) + 1;
+            spans.open.insert(spans.last, span);
+            Id::from_u64(spans.last)
+        })
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
@@ -54,9 +91,25 @@ impl<F: Fn(Line) + Send + Sync + 'static> Subscriber for Forward<F> {
         (self.sink)(Line { level, target: metadata.target().into(), message: text.message + &text.fields });
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, id: &Id) {
+        self.with_spans(|spans| {
+            if let Some(span) = spans.open.get_mut(&id.into_u64()) {
+                span.entered = trace::now();
+            }
+        });
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, id: &Id) {
+        self.with_spans(|spans| {
+            if let Some(span) = spans.open.get(&id.into_u64()) {
+                trace::complete(span.name, span.entered, json!({ "fields": span.fields.trim_start() }));
+            }
+        });
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        self.with_spans(|spans| spans.open.remove(&id.into_u64())).is_some()
+    }
 }
 
 /// The message, then the fields as ` name=value`.

@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod claim;
+mod clock;
 mod error;
 mod inspect;
 mod jumbf;
@@ -36,7 +37,7 @@ pub use error::ProvenanceError;
 pub use inspect::{Inspection, inspect, is_fragmented};
 pub use keys::{DevelopmentChain, KeyAlgorithm, SigningKeys, development_chain, signing_request};
 pub use live::{LivePart, LiveProblem, LiveReport, LiveSigner, LiveVerifier, SESSION_SECONDS};
-pub use patch::{PatchWriter, Patched, SPACE_BYTES, Seal, SparseFile};
+pub use patch::{Output, PatchWriter, Patched, SPACE_BYTES, Seal, SparseFile};
 pub use report::{
     Binding, Container, Credentials, Failure, IngredientReport, IngredientValidity, Location, ManifestReport,
     Report, Signer, Validity,

@@ -19,6 +19,8 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::ProvenanceError;
 use crate::mp4::boxes::{self, bad, c2pa_purpose, children};
 use crate::mp4::{offsets, samples::INDEX_BYTES};
@@ -34,7 +36,7 @@ pub trait Seal {
     ///
     /// # Errors
     /// Whatever makes a manifest impossible; the writing ends with it.
-    fn media(&mut self, data: &[u8]) -> Result<(), ProvenanceError>;
+    fn media(&mut self, data: Bytes) -> Result<(), ProvenanceError>;
 
     /// Makes the manifest, a whole `uuid` box. `file` is the finished file, but that media data reads as
     /// zeros, and that a `free` box stands where the manifest and what is left of its space will be.
@@ -42,6 +44,25 @@ pub trait Seal {
     /// # Errors
     /// Whatever makes the manifest impossible; the file then stays without.
     fn seal(&mut self, file: &mut SparseFile<'_>) -> Result<Vec<u8>, ProvenanceError>;
+}
+
+/// What a [`PatchWriter`] writes into.
+pub trait Output: Write + Seek {
+    /// Writes bytes that others may hold too. Whoever passes them on need not copy them.
+    ///
+    /// # Errors
+    /// As [`Write::write_all`].
+    fn write_shared(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.write_all(&bytes)
+    }
+}
+
+impl Output for std::fs::File {}
+impl<T> Output for io::Cursor<T> where io::Cursor<T>: Write + Seek {}
+impl<T: Output> Output for &mut T {
+    fn write_shared(&mut self, bytes: Bytes) -> io::Result<()> {
+        (**self).write_shared(bytes)
+    }
 }
 
 /// Writes a progressive MP4 with a manifest into `W`. See the module's text.
@@ -108,7 +129,7 @@ struct Head {
     length: usize,
 }
 
-impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
+impl<W: Output, S: Seal> PatchWriter<W, S> {
     /// Prepares to write into `out`, with `space` bytes kept for the manifest.
     ///
     /// # Errors
@@ -166,8 +187,16 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
     /// [`ProvenanceError::Container`] where this cannot become a signed progressive file: no `ftyp` first,
     /// fragments, a manifest already there; [`ProvenanceError::Stream`] where the output fails.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ProvenanceError> {
+        self.write_shared(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The same for bytes that others may hold too: media data is passed on without a copy.
+    ///
+    /// # Errors
+    /// As [`PatchWriter::write`].
+    pub fn write_shared(&mut self, bytes: Bytes) -> Result<(), ProvenanceError> {
         if self.at < self.length() {
-            return self.rewrite(bytes);
+            return self.rewrite(&bytes);
         }
         self.at += bytes.len() as u64;
         if let State::Media(_) = self.state {
@@ -175,15 +204,16 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
         }
         if self.head.len() as u64 + bytes.len() as u64 > INDEX_BYTES {
             // Media data in one piece with the header is passed on at once; this is something else.
-            if parse_head(&self.head)?.is_none() && parse_head(&[&self.head, bytes].concat())?.is_none() {
+            if parse_head(&self.head)?.is_none() && parse_head(&[&self.head, &bytes[..]].concat())?.is_none()
+            {
                 return Err(bad(format!("no media data in the first {INDEX_BYTES} bytes")));
             }
         }
-        self.head.extend_from_slice(bytes);
+        self.head.extend_from_slice(&bytes);
         let Some(head) = parse_head(&self.head)? else { return Ok(()) };
         let rest = self.head.split_off(head.length);
         self.begin(&head)?;
-        self.after_head(&rest)
+        self.after_head(rest.into())
     }
 
     /// Writes what stands before the media data.
@@ -235,27 +265,26 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
     }
 
     /// Takes what comes after the header of `mdat`: media data, then other boxes.
-    fn after_head(&mut self, mut bytes: &[u8]) -> Result<(), ProvenanceError> {
+    fn after_head(&mut self, mut bytes: Bytes) -> Result<(), ProvenanceError> {
         let State::Media(media) = &mut self.state else { return Ok(()) };
         if media.tail.is_empty() {
             let is_media = match media.declared {
                 Some(declared) => (declared - media.length).min(bytes.len() as u64) as usize,
-                None if looks_like_index(bytes) => 0,
+                None if looks_like_index(&bytes) => 0,
                 None => bytes.len(),
             };
-            let (data, rest) = bytes.split_at(is_media);
+            let data = bytes.split_to(is_media);
             forward(&mut self.seal, &mut self.out, media, data)?;
-            bytes = rest;
-        } else if media.declared.is_none() && !could_be_boxes(&media.tail, bytes) {
+        } else if media.declared.is_none() && !could_be_boxes(&media.tail, &bytes) {
             // What looked like an index was media data.
             let data = std::mem::take(&mut media.tail);
-            forward(&mut self.seal, &mut self.out, media, &data)?;
+            forward(&mut self.seal, &mut self.out, media, data.into())?;
             return self.after_head(bytes);
         }
         if media.tail.len() as u64 + bytes.len() as u64 > INDEX_BYTES {
             return Err(bad(format!("more than {INDEX_BYTES} bytes after the media data")));
         }
-        media.tail.extend_from_slice(bytes);
+        media.tail.extend_from_slice(&bytes);
         Ok(())
     }
 
@@ -323,7 +352,7 @@ impl<W: Write + Seek, S: Seal> PatchWriter<W, S> {
             };
             // What looked like an index was media data.
             let data: Vec<u8> = media.tail.drain(..missing).collect();
-            forward(&mut self.seal, &mut self.out, &mut media, &data)?;
+            forward(&mut self.seal, &mut self.out, &mut media, data.into())?;
         }
         let tail = shifted_tail(&media)?;
         media.tail = tail;
@@ -366,14 +395,14 @@ fn output(source: io::Error) -> ProvenanceError {
 
 fn forward(
     seal: &mut impl Seal,
-    out: &mut impl Write,
+    out: &mut impl Output,
     media: &mut Media,
-    data: &[u8],
+    data: Bytes,
 ) -> Result<(), ProvenanceError> {
     if !data.is_empty() {
-        seal.media(data)?;
-        out.write_all(data).map_err(output)?;
         media.length += data.len() as u64;
+        seal.media(data.clone())?;
+        out.write_shared(data).map_err(output)?;
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ impl Bench {
         let root = folder.path().join("root.pem");
         std::fs::write(&root, &chain.root).expect("it is written");
         let anchors = TrustAnchors::from_pem_files(&[root]).expect("anchors");
-        let keys = SigningKeys::from_pem(chain.chain.as_bytes(), chain.key.as_bytes()).expect("keys");
+        let keys = SigningKeys::from_pem(chain.chain.as_bytes(), chain.key.as_bytes(), None).expect("keys");
         Self { folder, keys, anchors }
     }
 

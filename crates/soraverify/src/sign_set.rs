@@ -23,7 +23,8 @@ pub struct SignSet {
     /// development certificate].
     #[arg(long, value_name = "PEM")]
     pub certificates: Option<PathBuf>,
-    /// PKCS#8 PEM file with the signer's key [default: $SORA_SIGN_KEY].
+    /// PKCS#8 PEM file with the signer's key [default: $SORA_SIGN_KEY]; where it is encrypted, $SORA_SIGN_PASSPHRASE
+    /// opens it.
     #[arg(long, value_name = "PEM", requires = "certificates")]
     pub key: Option<PathBuf>,
     /// Instead of --key: a line for the shell that reads what is to be signed and writes the signature.

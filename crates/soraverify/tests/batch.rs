@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Folder, check_lines, code, soraverify, text};
+use common::{Folder, check_lines, code, soraverify, split, text};
 use serde_json::Value;
 
 const SOURCE: &str =
@@ -215,15 +215,12 @@ fn a_set_of_fragments_is_signed_and_judged_as_one_clip() {
         "whole.mp4",
         &format!("{SOURCE} ! sorawatermark id=10112233445566778899aabb ! {ENCODER} ! mp4mux streamable=true fragment-duration=200"),
     );
-    let bytes = std::fs::read(whole).expect("it can be read");
-    let starts: Vec<usize> =
-        bytes.windows(4).enumerate().filter(|(_, kind)| kind == b"moof").map(|(at, _)| at - 4).collect();
-    folder.write("init.mp4", &bytes[..starts[0]]);
-    let ends = starts[1..].iter().copied().chain([bytes.len()]);
-    let fragments: Vec<String> = (starts.iter().zip(ends).enumerate())
-        .map(|(number, (start, end))| {
+    let (init, fragments) = split(&std::fs::read(whole).expect("it can be read"), b"moof");
+    folder.write("init.mp4", &init);
+    let fragments: Vec<String> = (fragments.iter().enumerate())
+        .map(|(number, fragment)| {
             let name = format!("{number}.m4s");
-            folder.write(&name, &bytes[*start..end]);
+            folder.write(&name, fragment);
             name
         })
         .collect();

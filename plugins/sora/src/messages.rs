@@ -1,12 +1,12 @@
 //! What the element says on the bus: progress, warnings, and one error.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
-use sora_engine_api::{EngineError, Level};
+use sora_engine_api::{EngineError, Level, trace};
 
 /// What a worker reports. Silent once its work has been called off, and when the element is
 /// gone.
@@ -46,8 +46,18 @@ impl LoadingTold {
     }
 }
 
+/// Says why no trace is written, where one was asked for: once in a process.
+fn tell_of_trace(element: &gst::Element) {
+    static TOLD: Once = Once::new();
+    if let Some(problem) = trace::problem() {
+        TOLD.call_once(|| gst::element_warning!(element, gst::ResourceError::OpenWrite, ("{problem}")));
+    }
+}
+
 impl Reporter {
+    /// Posts a message where a trace cannot be written: no lock may be held.
     pub(crate) fn new(element: &gst::Element) -> Self {
+        tell_of_trace(element);
         Self { element: element.downgrade(), state: Mutex::default(), changed: Condvar::new() }
     }
 

@@ -3,6 +3,7 @@
 mod live;
 mod sidecar;
 mod store;
+mod trouble;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -48,6 +49,12 @@ fn frames(path: &Path) -> Vec<u64> {
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
+}
+
+/// `sorasign` with the keys that [`write_keys`] wrote into a folder.
+fn signer(folder: &Path) -> String {
+    let file = |name: &str| folder.join(name).display().to_string();
+    format!("sorasign certificates={} key={}", file("chain.pem"), file("key.pem"))
 }
 
 #[test]
@@ -120,16 +127,12 @@ fn write_keys(folder: &Path, chain: &DevelopmentChain) {
 #[test]
 fn a_key_of_ones_own_is_trusted_by_those_who_have_its_root() {
     let folder = folder();
-    let chain = development_chain(KeyAlgorithm::Ed25519, "A studio").expect("a chain");
     let file = |name: &str| folder.path().join(name);
-    write_keys(folder.path(), &chain);
-    let line = format!(
-        "{SOURCE} ! {ENCODER} ! mp4mux ! sorasign certificates={} key={} ! filesink location={}",
-        file("chain.pem").display(),
-        file("key.pem").display(),
-        file("clip.mp4").display()
-    );
-    run(&line).assert_clean();
+    write_keys(folder.path(), &development_chain(KeyAlgorithm::Ed25519, "A studio").expect("a chain"));
+    let signer = signer(folder.path());
+    let clip = file("clip.mp4");
+    run(&format!("{SOURCE} ! {ENCODER} ! mp4mux ! {signer} ! filesink location={}", clip.display()))
+        .assert_clean();
     let anchors = TrustAnchors::from_pem_files(&[file("root.pem")]).expect("anchors");
     assert_eq!(manifest(&file("clip.mp4"), &anchors).validity, Validity::TrustedOwn);
     assert_eq!(manifest(&file("clip.mp4"), &TrustAnchors::none()).validity, Validity::Untrusted);

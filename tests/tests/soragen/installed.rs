@@ -78,6 +78,33 @@ fn gst_launch_makes_a_clip_and_tells_how_far_it_is() {
 }
 
 #[test]
+fn a_trace_tells_how_long_each_stage_took_and_one_that_cannot_be_written_is_told() {
+    let (prefix, model) = (Prefix::new().with_libtorch(), Model::new());
+    let trace = prefix.at("trace.json");
+    let launch = |trace: &Path| {
+        let mut command = prefix.launch(model.path(), "num-buffers=5 ! fakesink");
+        command.env("SORA_TRACE", trace).output().expect("gst-launch-1.0 is installed")
+    };
+    let output = launch(&trace);
+    assert!(output.status.success(), "{}", text(&output));
+    // The format allows the closing bracket to be missing.
+    let written = fs::read_to_string(&trace).expect("a trace") + "]";
+    let events: Vec<serde_json::Value> = serde_json::from_str(&written).expect("an array of events");
+    let spans =
+        |name: &str| events.iter().filter(|event| event["ph"] == "X" && event["name"] == name).count();
+    assert_eq!([spans("load"), spans("step"), spans("decode")], [1, 2, 2], "two steps, two latent frames");
+    assert_eq!([spans("copy"), spans("push")], [5, 5], "five frames");
+    assert!(spans("text") >= 1, "{written}");
+    // A step lies within the time of the whole, and the engine's spans are of the same process as the plugin's.
+    let processes: std::collections::HashSet<String> = events.iter().map(|e| e["pid"].to_string()).collect();
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    let output = launch(Path::new("/nowhere/trace.json"));
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("SORA_TRACE=/nowhere/trace.json cannot be written").count(), 1, "{said}");
+}
+
+#[test]
 fn a_missing_libtorch_is_an_error_of_the_element_not_of_the_plugin() {
     let (prefix, model) = (Prefix::new(), Model::new());
     let output = prefix.launch(model.path(), "! fakesink").output().expect("gst-launch-1.0 is installed");

@@ -37,6 +37,7 @@ impl TextToVideoPipeline {
     /// [`crate::DiffusionError::Model`] for a directory that is not usable,
     /// [`crate::DiffusionError::Device`], and those of the strict loader; see [`crate::weights`].
     pub fn load(dir: &Path, options: &LoadOptions, on_progress: &mut OnProgress<'_>) -> Result<Self> {
+        let _span = tracing::debug_span!("load").entered();
         let mut dir = ModelDir::open(dir)?;
         if let Some(file) = &options.transformer_file {
             dir = dir.with_transformer_file(file)?;

@@ -200,6 +200,7 @@ impl TextToVideoPipeline {
         if let Some((_, embeds)) = lock().iter().find(|(known, _)| known == prompt) {
             return Ok(Arc::clone(embeds));
         }
+        let _span = tracing::debug_span!("text").entered();
         let tokens = self.tokenizer.encode(prompt, self.max_sequence_length as usize)?;
         if tokens.truncated {
             tracing::warn!(
@@ -258,6 +259,7 @@ impl TextToVideoPipeline {
             {
                 expert = Expert::new(low_noise, prompt, negative);
             }
+            let _span = tracing::debug_span!("step", step = i).entered();
             let timestep = Tensor::from_slice(&[t as f32]).to_device(self.device);
             let velocity = expert.predict(&latents, &timestep, request.guidance_scale);
             latents = scheduler.step(&velocity, &latents)?;
@@ -286,9 +288,11 @@ impl TextToVideoPipeline {
         let mut frame = 0;
         for i in 0..latents.size()[2] {
             report(on_progress, Progress::Decoding { frame, of })?;
-            let video = self.vae.decode_chunk(&latents.narrow(2, i, 1), &mut cache);
-            let num_frames = video.size()[2] as usize;
-            let data = to_rgb8(&video);
+            let (data, num_frames) = {
+                let _span = tracing::debug_span!("decode", frame).entered();
+                let video = self.vae.decode_chunk(&latents.narrow(2, i, 1), &mut cache);
+                (to_rgb8(&video), video.size()[2] as usize)
+            };
             frame += num_frames;
             let batch = FrameBatch {
                 data: &data,

@@ -36,6 +36,8 @@ pub(crate) const EPHEMERAL: &str = "Ephemeral development signer";
 const CHAIN_VARIABLE: &str = "SORA_SIGN_CHAIN";
 /// Environment variable with the path of the key.
 const KEY_VARIABLE: &str = "SORA_SIGN_KEY";
+/// Environment variable with the passphrase of an encrypted key.
+const PASSPHRASE_VARIABLE: &str = "SORA_SIGN_PASSPHRASE";
 /// Longest file of keys or certificates that is read, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -107,25 +109,33 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// Reads a PEM chain, the signer's certificate first, and its key, PKCS#8 PEM.
+    /// Reads a PEM chain, the signer's certificate first, and its key, PKCS#8 PEM; where that is encrypted, with
+    /// the passphrase in the environment variable `SORA_SIGN_PASSPHRASE`.
     ///
     /// # Errors
     /// [`ProvenanceError::Keys`] where a file cannot be read, where others than its owner may read the key,
     /// and all that [`from_pem`](Self::from_pem) refuses.
     pub fn from_files(certificates: &Path, key: &Path) -> Result<Self, ProvenanceError> {
+        use std::os::unix::ffi::OsStringExt;
         private::check_access(key)?;
-        Self::from_pem(&read(certificates)?, &read(key)?)
+        let passphrase = std::env::var_os(PASSPHRASE_VARIABLE).filter(|value| !value.is_empty());
+        let passphrase = passphrase.map(|value| Zeroizing::new(value.into_vec()));
+        Self::from_pem(&read(certificates)?, &read(key)?, passphrase.as_ref().map(|bytes| bytes.as_slice()))
     }
 
-    /// Takes a PEM chain, the signer's certificate first, and its key, PKCS#8 PEM. A root at the end of the
-    /// chain is left out of manifests, as C2PA wants it.
+    /// Takes a PEM chain, the signer's certificate first, and its key, PKCS#8 PEM, with the passphrase that it is
+    /// encrypted with, if it is. A root at the end of the chain is left out of manifests, as C2PA wants it.
     ///
     /// # Errors
-    /// [`ProvenanceError::Keys`] for keys other than Ed25519 and ECDSA P-256, keys of other certificates,
-    /// certificates that are not valid now, without an Organization, an authority key identifier or the key
-    /// usages of a C2PA claim signer, and those of certificate authorities.
-    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, ProvenanceError> {
-        let key = PrivateKey::from_pem(key)?;
+    /// [`ProvenanceError::Keys`] for keys other than Ed25519 and ECDSA P-256, keys of other certificates, encrypted
+    /// keys without their passphrase, certificates that are not valid now, without an Organization, an authority
+    /// key identifier or the key usages of a C2PA claim signer, and those of certificate authorities.
+    pub fn from_pem(
+        certificates: &[u8],
+        key: &[u8],
+        passphrase: Option<&[u8]>,
+    ) -> Result<Self, ProvenanceError> {
+        let key = PrivateKey::from_pem(key, passphrase)?;
         let (chain, _) = profile::check(certificates, Some(&key))?;
         Ok(Self { inner: Arc::new(Inner { chain, key: Key::Held(key), ephemeral: false }) })
     }
@@ -150,7 +160,7 @@ impl SigningKeys {
     /// [`ProvenanceError::Keys`] where the system gives no random numbers.
     pub fn ephemeral() -> Result<Self, ProvenanceError> {
         let made = issue::ephemeral()?;
-        let key = PrivateKey::from_pem(made.key.as_bytes())?;
+        let key = PrivateKey::from_pem(made.key.as_bytes(), None)?;
         let (chain, _) = profile::check(made.chain.as_bytes(), Some(&key))?;
         Ok(Self { inner: Arc::new(Inner { chain, key: Key::Held(key), ephemeral: true }) })
     }
@@ -221,7 +231,7 @@ mod tests {
     #[test]
     fn debug_shows_no_key() {
         let made = development_chain(KeyAlgorithm::Ed25519, "Example").unwrap();
-        let keys = SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes()).unwrap();
+        let keys = SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes(), None).unwrap();
         let expected = "SigningKeys { algorithm: Ed25519, certificates: 2, ephemeral: false, .. }";
         assert_eq!(format!("{keys:?}"), expected);
         let shown = format!("{made:?}");

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
-use p256::pkcs8::der::SecretDocument;
-use p256::pkcs8::{LineEnding, PrivateKeyInfo};
+use pkcs8::{EncryptedPrivateKeyInfo, LineEnding, PrivateKeyInfo, SecretDocument};
 use zeroize::Zeroizing;
 
-use super::{KeyAlgorithm, refused};
+use super::{KeyAlgorithm, PASSPHRASE_VARIABLE, refused};
 use crate::ProvenanceError;
 
 const ED25519: &str = "1.3.101.112";
@@ -43,15 +42,27 @@ impl PrivateKey {
         }
     }
 
-    /// Reads PKCS#8 PEM.
-    pub(super) fn from_pem(pem: &[u8]) -> Result<Self, ProvenanceError> {
+    /// Reads PKCS#8 PEM, encrypted (PBES2, RFC 8018) where there is a passphrase for it.
+    pub(super) fn from_pem(pem: &[u8], passphrase: Option<&[u8]>) -> Result<Self, ProvenanceError> {
         let text = std::str::from_utf8(pem).map_err(|_| refused(format!("the key is no PEM; {WANTED}")))?;
-        let (label, document) =
+        let (label, mut document) =
             SecretDocument::from_pem(text).map_err(|_| refused(format!("the key is no PEM; {WANTED}")))?;
         match label {
             "PRIVATE KEY" => {}
             "ENCRYPTED PRIVATE KEY" => {
-                return Err(refused(format!("the key is encrypted with a password; {WANTED}")));
+                let Some(passphrase) = passphrase else {
+                    return Err(refused(format!(
+                        "the key is encrypted with a passphrase, and {PASSPHRASE_VARIABLE} is not set"
+                    )));
+                };
+                let encrypted = EncryptedPrivateKeyInfo::try_from(document.as_bytes())
+                    .map_err(|_| refused(format!("the encrypted key cannot be read; {WANTED}")))?;
+                document = encrypted.decrypt(passphrase).map_err(|_| {
+                    refused(format!(
+                        "the passphrase of {PASSPHRASE_VARIABLE} does not open the key, or it is encrypted in \
+                         another way than PBES2 with AES (openssl pkcs8 -topk8 makes that)"
+                    ))
+                })?;
             }
             "RSA PRIVATE KEY" => return Err(refused(format!("the key is an RSA key; {WANTED}"))),
             "EC PRIVATE KEY" => {

@@ -1,8 +1,6 @@
 //! What is refused of certificates, when they are loaded: a certificate that C2PA's profile (2.4 §14.5) does
 //! not allow makes clips that no verifier accepts, and that shall show before the first is signed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::pem::Pem;
@@ -137,7 +135,7 @@ fn purpose(certificate: &X509Certificate<'_>) -> Result<(), ProvenanceError> {
 }
 
 fn valid_now(certificate: &X509Certificate<'_>) -> Result<(), ProvenanceError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
     let validity = certificate.validity();
     if now < validity.not_before.timestamp() {
         return Err(refused(format!("the signer's certificate is not valid before {}", validity.not_before)));
@@ -211,7 +209,7 @@ mod tests {
 
     fn refusal(change: impl FnOnce(&mut CertificateParams)) -> String {
         let made = issue(KeyAlgorithm::Ed25519, "Example", "Signer", change).unwrap();
-        match SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes()) {
+        match SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes(), None) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("it was accepted"),
         }
@@ -256,21 +254,45 @@ mod tests {
         let (leaf, between) = split(&made.chain);
         let (other_leaf, other_between) = split(&other.chain);
         let key = made.key.as_bytes();
-        let refused = |chain: String| SigningKeys::from_pem(chain.as_bytes(), key).unwrap_err().to_string();
+        let refused =
+            |chain: String| SigningKeys::from_pem(chain.as_bytes(), key, None).unwrap_err().to_string();
         assert!(refused(between.clone() + &leaf).contains("certificate authority"));
         assert!(refused(leaf.clone() + &other_between).contains("with another key"));
         assert!(refused(leaf.clone() + &made.root).contains("followed by its issuer's"));
         assert!(refused(other_leaf + &between).contains("does not belong to the key"));
         assert!(refused(String::new()).contains("0 certificates"));
-        let whole = SigningKeys::from_pem((leaf + &between + &made.root).as_bytes(), key).unwrap();
+        let whole = SigningKeys::from_pem((leaf + &between + &made.root).as_bytes(), key, None).unwrap();
         assert_eq!(whole.inner.chain.len(), 2, "the root is left out");
+    }
+
+    #[test]
+    fn an_encrypted_key_opens_with_its_passphrase_only() {
+        use pkcs8::pkcs5::pbes2::Parameters;
+        let made = issue(KeyAlgorithm::Es256, "Example", "Signer", |_| {}).unwrap();
+        let (_, key) = pkcs8::SecretDocument::from_pem(&made.key).unwrap();
+        let parameters = Parameters::pbkdf2_sha256_aes256cbc(1000, b"a pinch of salt", &[7; 16]).unwrap();
+        let locked = pkcs8::PrivateKeyInfo::try_from(key.as_bytes())
+            .and_then(|key| key.encrypt_with_params(parameters, "a passphrase"))
+            .unwrap();
+        let locked = locked.to_pem("ENCRYPTED PRIVATE KEY", pkcs8::LineEnding::LF).unwrap();
+        let open = |passphrase: Option<&str>| {
+            SigningKeys::from_pem(made.chain.as_bytes(), locked.as_bytes(), passphrase.map(str::as_bytes))
+        };
+        assert_eq!(open(Some("a passphrase")).unwrap().inner.key.algorithm(), KeyAlgorithm::Es256);
+        for wrong in ["open sesame", "", "a passphrase "] {
+            let error = open(Some(wrong)).unwrap_err().to_string();
+            assert!(error.contains("does not open the key"), "{error}");
+            assert!(wrong.is_empty() || !error.contains(wrong), "a passphrase is never told");
+        }
+        assert!(open(None).unwrap_err().to_string().contains("is not set"));
     }
 
     #[test]
     fn keys_of_other_kinds_are_refused_by_name() {
         let made = issue(KeyAlgorithm::Ed25519, "Example", "Signer", |_| {}).unwrap();
-        let refused =
-            |key: &str| SigningKeys::from_pem(made.chain.as_bytes(), key.as_bytes()).unwrap_err().to_string();
+        let refused = |key: &str| {
+            SigningKeys::from_pem(made.chain.as_bytes(), key.as_bytes(), None).unwrap_err().to_string()
+        };
         // The algorithm identifier of an RSA key and nothing of a key.
         let rsa =
             "-----BEGIN PRIVATE KEY-----\nMBkCAQAwDQYJKoZIhvcNAQEBBQAEBTADAgEA\n-----END PRIVATE KEY-----\n";
@@ -280,7 +302,7 @@ mod tests {
         let sec1 = "-----BEGIN EC PRIVATE KEY-----\nMAMCAQA=\n-----END EC PRIVATE KEY-----\n";
         assert!(refused(sec1).contains("SEC1"), "{}", refused(sec1));
         let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAMCAQA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
-        assert!(refused(locked).contains("password"), "{}", refused(locked));
+        assert!(refused(locked).contains("SORA_SIGN_PASSPHRASE is not set"), "{}", refused(locked));
         assert!(refused("nothing").contains("no PEM"));
         let other = issue(KeyAlgorithm::Es256, "Example", "Signer", |_| {}).unwrap();
         assert!(refused(&other.key).contains("does not belong to the key"));

@@ -51,6 +51,7 @@ pub(crate) fn builder(
             "auto_placed_action": { "enabled": false },
         },
     });
+    crate::clock::check()?;
     let settings = Settings::new().with_json(&settings.to_string()).map_err(failed)?;
     let context = Context::new().with_settings(settings).map_err(failed)?;
     let mut builder = Builder::from_context(context.with_signer(ClipSigner::new(keys)));

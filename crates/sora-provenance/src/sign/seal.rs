@@ -1,9 +1,10 @@
 //! The manifest of a file that is being written.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use c2pa::Builder;
 
 use super::{FORMAT, add_nameless, builder, failed};
@@ -18,10 +19,10 @@ const TREE_BYTES: usize = 512;
 /// What is expected of a claim, in bytes: the longest prompt in the clear, and the rest of a record.
 const CLAIM_BYTES: usize = 24 << 10;
 
-/// Pieces of media data that may wait to be hashed.
-const WAITING: usize = 8;
-/// Length of such a piece, in bytes.
-const PIECE: usize = 1 << 20;
+/// Length of a leaf, in bytes.
+const LEAF: usize = LEAF_KIB << 10;
+/// Pieces of media data, each of a leaf at most, that may wait to be hashed.
+const WAITING: usize = 16;
 
 /// Makes the manifest of a file that a [`PatchWriter`](crate::PatchWriter) writes. The media data is hashed in
 /// pieces of 1 MiB as it passes, so that neither signing nor verifying holds the clip in memory; a thread of its own
@@ -38,9 +39,9 @@ enum Hasher {
     Idle(Box<Builder>),
     /// The thread.
     Running {
-        pieces: SyncSender<Vec<u8>>,
-        /// What is to become the next piece.
-        piece: Vec<u8>,
+        pieces: SyncSender<Bytes>,
+        /// What is missing of the leaf that was begun, in bytes.
+        missing: usize,
         thread: JoinHandle<Result<Box<Builder>, c2pa::Error>>,
     },
     /// It was lost in a failure.
@@ -48,33 +49,29 @@ enum Hasher {
 }
 
 impl Hasher {
-    fn start(mut builder: Box<Builder>) -> Result<Self, ProvenanceError> {
-        let (pieces, queue) = sync_channel::<Vec<u8>>(WAITING);
-        let thread = std::thread::Builder::new().name("sorasign:hash".into()).spawn(move || {
-            for piece in queue {
-                // The patch writer's `mdat` has a header of 16 bytes, "large" to c2pa.
-                builder.hash_bmff_mdat_bytes(0, &piece, true)?;
-            }
-            Ok(builder)
-        });
+    fn start(builder: Box<Builder>) -> Result<Self, ProvenanceError> {
+        let (pieces, queue) = sync_channel::<Bytes>(WAITING);
+        let thread =
+            std::thread::Builder::new().name("sorasign:hash".into()).spawn(move || hash(builder, queue));
         let thread = thread.map_err(ProvenanceError::stream("starting a thread"))?;
-        Ok(Self::Running { pieces, piece: Vec::with_capacity(PIECE), thread })
+        Ok(Self::Running { pieces, missing: LEAF, thread })
     }
 
-    fn media(&mut self, mut data: &[u8]) -> Result<(), ProvenanceError> {
+    fn media(&mut self, mut data: Bytes) -> Result<(), ProvenanceError> {
         if let Self::Idle(_) = self
             && let Self::Idle(builder) = std::mem::replace(self, Self::Gone)
         {
             *self = Self::start(builder)?;
         }
         while !data.is_empty() {
-            let Self::Running { pieces, piece, .. } = self else { return Err(gone()) };
-            let (now, later) = data.split_at(data.len().min(PIECE - piece.len()));
-            piece.extend_from_slice(now);
-            data = later;
-            if piece.len() == PIECE
-                && pieces.send(std::mem::replace(piece, Vec::with_capacity(PIECE))).is_err()
-            {
+            let Self::Running { pieces, missing, .. } = self else { return Err(gone()) };
+            // At most a leaf: what waits is to be bounded in bytes, whatever comes in one piece.
+            let piece = data.split_to(data.len().min(*missing));
+            *missing -= piece.len();
+            if *missing == 0 {
+                *missing = LEAF;
+            }
+            if pieces.send(piece).is_err() {
                 // It ended before its time: it says why.
                 return self.finish().and(Err(gone()));
             }
@@ -87,14 +84,38 @@ impl Hasher {
         match std::mem::replace(self, Self::Gone) {
             Self::Idle(builder) => Ok(builder),
             Self::Gone => Err(gone()),
-            Self::Running { pieces, piece, thread } => {
-                // Where it ended before its time, it says why.
-                let _ = pieces.send(piece);
+            Self::Running { pieces, thread, .. } => {
                 drop(pieces);
                 thread.join().map_err(|_| gone())?.map_err(failed)
             }
         }
     }
+}
+
+/// Has every leaf hashed. Pieces do not cross the ends of leaves.
+///
+/// c2pa is told the length of the leaves only in the end. Told before, it would cut them itself, and copy every byte
+/// twice for that; each piece it is given now is a leaf.
+fn hash(mut builder: Box<Builder>, queue: Receiver<Bytes>) -> Result<Box<Builder>, c2pa::Error> {
+    // The patch writer's `mdat` has a header of 16 bytes, "large" to c2pa.
+    const LARGE: bool = true;
+    let mut begun = Vec::new();
+    for piece in queue {
+        if piece.len() == LEAF {
+            builder.hash_bmff_mdat_bytes(0, &piece, LARGE)?;
+            continue;
+        }
+        begun.extend_from_slice(&piece);
+        if begun.len() == LEAF {
+            builder.hash_bmff_mdat_bytes(0, &begun, LARGE)?;
+            begun.clear();
+        }
+    }
+    if !begun.is_empty() {
+        builder.hash_bmff_mdat_bytes(0, &begun, LARGE)?;
+    }
+    builder.set_bmff_hash_fixed_leaf_size(LEAF_KIB);
+    Ok(builder)
 }
 
 fn gone() -> ProvenanceError {
@@ -111,7 +132,6 @@ impl ManifestSeal {
         let (mut builder, _, ingredients) = builder(&claim, &keys)?;
         add_nameless(&mut builder, &ingredients)?;
         let least = builder.placeholder(FORMAT).map_err(failed)?.len();
-        builder.set_bmff_hash_fixed_leaf_size(LEAF_KIB);
         Ok(Self { hasher: Hasher::Idle(Box::new(builder)), least })
     }
 
@@ -123,7 +143,7 @@ impl ManifestSeal {
 }
 
 impl Seal for ManifestSeal {
-    fn media(&mut self, data: &[u8]) -> Result<(), ProvenanceError> {
+    fn media(&mut self, data: Bytes) -> Result<(), ProvenanceError> {
         self.hasher.media(data)
     }
 

@@ -72,6 +72,7 @@ impl TrustAnchors {
     }
 
     pub(crate) fn context(&self) -> Result<Context, ProvenanceError> {
+        crate::clock::check()?;
         let mut settings = offline();
         if !self.pem.is_empty() {
             settings["trust"] = serde_json::json!({ "user_anchors": self.pem });

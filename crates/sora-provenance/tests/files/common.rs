@@ -82,8 +82,8 @@ pub(crate) struct Witness {
 }
 
 impl Seal for Witness {
-    fn media(&mut self, data: &[u8]) -> Result<(), ProvenanceError> {
-        self.media.extend_from_slice(data);
+    fn media(&mut self, data: bytes::Bytes) -> Result<(), ProvenanceError> {
+        self.media.extend_from_slice(&data);
         Ok(())
     }
 

@@ -208,6 +208,8 @@ impl Seek for FailsAtEnd {
     }
 }
 
+impl sora_provenance::Output for FailsAtEnd {}
+
 #[test]
 fn an_output_that_fails_at_the_end_is_an_error() {
     let out = FailsAtEnd { out: Cursor::new(Vec::new()), full: false };

@@ -31,7 +31,7 @@ pub(crate) struct Chain {
 impl Chain {
     pub(crate) fn new(algorithm: KeyAlgorithm) -> Self {
         let made = development_chain(algorithm, "Example Pictures").unwrap();
-        let keys = SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes()).unwrap();
+        let keys = SigningKeys::from_pem(made.chain.as_bytes(), made.key.as_bytes(), None).unwrap();
         let mut root = tempfile::NamedTempFile::new().unwrap();
         root.write_all(made.root.as_bytes()).unwrap();
         let anchors = TrustAnchors::from_pem_files(&[root.path().to_owned()]).unwrap();

@@ -40,7 +40,7 @@ impl Folder {
         pipeline.set_state(gst::State::Playing).expect("it starts");
         let bus = pipeline.bus().expect("a pipeline has a bus");
         let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends).expect("it ends");
+        let end = bus.timed_pop_filtered(gst::ClockTime::from_seconds(280), &ends).expect("it ends");
         assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
         pipeline.set_state(gst::State::Null).expect("NULL is always possible");
         file
@@ -66,6 +66,21 @@ pub fn code(output: &Output) -> i32 {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A fragmented movie as its beginning and its fragments, each of which starts with a box of kind `first`.
+pub fn split(movie: &[u8], first: &[u8; 4]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    while let Some(size) = movie.get(at..at + 4) {
+        if &movie[at + 4..at + 8] == first {
+            starts.push(at);
+        }
+        at += u32::from_be_bytes(size.try_into().expect("four bytes")) as usize;
+    }
+    let ends = starts[1..].iter().copied().chain([movie.len()]);
+    let fragments = starts.iter().zip(ends).map(|(start, end)| movie[*start..end].to_vec()).collect();
+    (movie[..starts[0]].to_vec(), fragments)
 }
 
 /// The lines of what was printed; each must be what the schema says, and have no field that it does not know.

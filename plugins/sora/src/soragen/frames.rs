@@ -7,7 +7,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
-use sora_engine_api::PromptEnhance;
+use sora_engine_api::{PromptEnhance, trace};
 
 use super::LagPolicy;
 use super::imp::{CAT, SoraGen, State, frame_rate};
@@ -117,6 +117,13 @@ impl SoraGen {
         }
     }
 
+    /// The frame goes on its way, until the base class comes for the next one.
+    fn pushes(&self) {
+        if let Some(run) = &mut self.state().run {
+            run.pushing = trace::span("push");
+        }
+    }
+
     fn next_frame(&self) -> Result<(Frame, Output), gst::FlowError> {
         let (clip, requested) = self.running_clip()?;
         if let Some(generation) = requested {
@@ -130,6 +137,7 @@ impl SoraGen {
                 run.tags_due = Some(generation);
             }
         }
+        let waiting = trace::span("wait");
         let frame = loop {
             match clip.job.next(self.patience()) {
                 Next::Frame(_) if self.skips(&clip.job) => {}
@@ -144,6 +152,7 @@ impl SoraGen {
                 Next::Flushing | Next::Cancelled => return Err(gst::FlowError::Flushing),
             }
         };
+        drop(waiting);
         let (due, output) = {
             let mut state = self.state();
             let Some(run) = &mut state.run else { return Err(gst::FlowError::Flushing) };
@@ -162,6 +171,7 @@ impl SoraGen {
         (frame, output): &(Frame, Output),
         buffer: &mut gst::BufferRef,
     ) -> Result<(), gst::FlowError> {
+        let _span = trace::span("copy");
         output.write(frame.pixels(), buffer).map_err(|text| {
             gst::element_imp_error!(
                 self,
@@ -178,9 +188,13 @@ impl SoraGen {
 
 impl PushSrcImpl for SoraGen {
     fn create(&self, buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
+        // The base class pushes what was created last.
+        let pushed = self.state().run.as_mut().and_then(|run| run.pushing.take());
+        drop(pushed);
         let frame = self.next_frame()?;
         if let Some(buffer) = buffer {
             self.write(&frame, buffer)?;
+            self.pushes();
             return Ok(CreateSuccess::FilledBuffer);
         }
         // Negotiation always leaves a pool behind, see `decide_allocation`.
@@ -188,6 +202,7 @@ impl PushSrcImpl for SoraGen {
         let mut buffer = pool.acquire_buffer(None)?;
         // A buffer fresh from the pool has one owner.
         self.write(&frame, buffer.make_mut())?;
+        self.pushes();
         Ok(CreateSuccess::NewBuffer(buffer))
     }
 }

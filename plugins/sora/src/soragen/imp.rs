@@ -9,7 +9,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
-use sora_engine_api::{Generation, PromptEnhance};
+use sora_engine_api::{Generation, PromptEnhance, trace};
 use sora_gst::{Provenance, provenance};
 
 use super::job::Frame;
@@ -88,6 +88,8 @@ pub(super) struct Run {
     pub(super) provenance: Provenance,
     /// What it is made by, once it is requested.
     pub(super) generation: Option<Generation>,
+    /// Downstream has the last frame.
+    pub(super) pushing: Option<trace::Span>,
 }
 
 impl SoraGen {
@@ -412,6 +414,7 @@ impl BaseSrcImpl for SoraGen {
             tags_due: None,
             provenance: Provenance::default(),
             generation: None,
+            pushing: None,
         };
         let mut state = self.state();
         state.run = Some(run);

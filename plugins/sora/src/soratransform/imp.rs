@@ -6,6 +6,7 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
+use sora_engine_api::trace;
 use sora_gst::{Provenance, provenance};
 
 use super::latency::Latency;
@@ -102,6 +103,7 @@ impl SoraTransform {
 
     pub(super) fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.update_stats(|stats| stats.frames_out += 1);
+        let _span = trace::span("push");
         self.src_pad.push(buffer)
     }
 

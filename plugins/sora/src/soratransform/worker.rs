@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::subclass::prelude::*;
-use sora_engine_api::{Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress};
+use sora_engine_api::{
+    Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress, trace,
+};
 
 use super::fit::{Fit, working_size};
 use super::imp::CAT;
@@ -281,8 +283,11 @@ impl Worker {
             none => none.insert(Restyler::open(&model, fit.size(), self.seed)?),
         };
         let mut pixels = Vec::with_capacity(restyler.block_frames() * fit.frame_size());
-        for (frame, _) in frames {
-            fit.append(&frame.buffer, &mut pixels).map_err(bad_frame)?;
+        {
+            let _span = trace::span("copy");
+            for (frame, _) in frames {
+                fit.append(&frame.buffer, &mut pixels).map_err(bad_frame)?;
+            }
         }
         let listener = Listening { worker: self, epoch: state.epoch };
         let made = match restyler.restyle(pixels, fit.frame_size(), style, &listener) {
@@ -290,6 +295,7 @@ impl Worker {
             Err(_) if self.line.is_stale(state.epoch) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let _span = trace::span("copy");
         let pictures = made.chunks_exact(fit.frame_size());
         let buffers = pictures.zip(frames).map(|(picture, (frame, _))| fit.frame(picture, &frame.buffer));
         Ok(Some(buffers.collect::<Result<_, _>>().map_err(bad_frame)?))

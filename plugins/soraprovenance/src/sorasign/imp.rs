@@ -2,6 +2,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -210,10 +211,11 @@ impl SoraSign {
     }
 
     fn take_bytes(&self, work: &mut Work, seek: Option<u64>, buffer: &gst::Buffer) -> Result<(), Stop> {
-        let bytes = buffer.map_readable().map_err(|_| ProvenanceError::Stream {
+        let mapped = buffer.clone().into_mapped_buffer_readable().map_err(|_| ProvenanceError::Stream {
             what: "reading what the muxer writes",
             source: std::io::Error::other("a buffer cannot be mapped"),
         })?;
+        let bytes = Bytes::from_owner(mapped);
         if let Some(to) = seek {
             work.seek(to)?;
         }
@@ -221,7 +223,7 @@ impl SoraSign {
             Work::Idle => Vec::new(),
             Work::Undecided(head) => std::mem::take(head),
             _ => {
-                work.write(buffer, &bytes)?;
+                work.write(buffer, bytes)?;
                 return Ok(self.tell_store(work)?);
             }
         };
@@ -229,7 +231,7 @@ impl SoraSign {
         match work::decide(self.settings().mode, self.downstream_seeks(), &head) {
             Some(mode) => {
                 *work = self.begin(mode)?;
-                work.write(buffer, &head)?;
+                work.write(buffer, head.into())?;
             }
             None => *work = Work::Undecided(head),
         }

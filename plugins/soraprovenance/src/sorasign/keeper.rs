@@ -3,6 +3,7 @@
 use std::io::{Cursor, Read, Seek};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use gst::glib;
 use sora_provenance::{ManifestSeal, ProvenanceError, Seal, SparseFile, embedded_manifest};
 use sora_store::{Store, StoreError};
@@ -89,7 +90,7 @@ impl KeepingSeal {
 }
 
 impl Seal for KeepingSeal {
-    fn media(&mut self, data: &[u8]) -> Result<(), ProvenanceError> {
+    fn media(&mut self, data: Bytes) -> Result<(), ProvenanceError> {
         self.seal.media(data)
     }
 

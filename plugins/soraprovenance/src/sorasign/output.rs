@@ -3,7 +3,9 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use gst::prelude::*;
+use sora_provenance::Output;
 
 /// Writes buffers to a pad, and goes to other places by segments in bytes, as muxers do.
 pub(super) struct Downstream {
@@ -82,6 +84,12 @@ impl Write for Downstream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Output for Downstream {
+    fn write_shared(&mut self, bytes: Bytes) -> io::Result<()> {
+        if bytes.is_empty() { Ok(()) } else { self.send(gst::Buffer::from_slice(bytes)) }
     }
 }
 

@@ -172,7 +172,7 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
             text(
                 "key",
                 "Key",
-                "PKCS#8 PEM file with the signer's key, readable by its owner only; unset = $SORA_SIGN_KEY; read when leaving NULL",
+                "PKCS#8 PEM file with the signer's key, readable by its owner only; unset = $SORA_SIGN_KEY; encrypted: $SORA_SIGN_PASSPHRASE opens it; read when leaving NULL",
             ),
             text(
                 "sign-command",

@@ -1,5 +1,6 @@
 //! A clip in the making: which way it is signed, and what becomes of it.
 
+use bytes::Bytes;
 use sora_provenance::{PatchWriter, ProvenanceError, is_fragmented};
 
 use super::Mode;
@@ -45,12 +46,12 @@ impl Work {
     }
 
     /// Takes what the muxer writes.
-    pub(super) fn write(&mut self, buffer: &gst::BufferRef, bytes: &[u8]) -> Result<(), ProvenanceError> {
+    pub(super) fn write(&mut self, buffer: &gst::BufferRef, bytes: Bytes) -> Result<(), ProvenanceError> {
         match self {
-            Self::Patch(writer) => writer.write(bytes),
-            Self::Spool(spool) => spool.write(bytes),
-            Self::Sidecar(sidecar) => sidecar.write(bytes),
-            Self::Live(live) => live.write(buffer, bytes),
+            Self::Patch(writer) => writer.write_shared(bytes),
+            Self::Spool(spool) => spool.write(&bytes),
+            Self::Sidecar(sidecar) => sidecar.write(&bytes),
+            Self::Live(live) => live.write(buffer, &bytes),
             Self::Idle | Self::Undecided(_) | Self::Over(_) => Ok(()),
         }
     }

@@ -170,11 +170,15 @@ impl TextToVideoPipeline {
         self.check_block(stream, request)?;
         stream.broken = true;
         let latents = self.block_latents(stream, request, on_progress)?;
-        let z = self.vae.denormalize_latents(&latents.to_kind(self.kinds.vae));
-        let video = self.vae.decode_chunk(&z, &mut stream.decoder);
+        let (data, video) = {
+            let _span = tracing::debug_span!("decode", block = stream.blocks).entered();
+            let z = self.vae.denormalize_latents(&latents.to_kind(self.kinds.vae));
+            let video = self.vae.decode_chunk(&z, &mut stream.decoder);
+            (to_rgb8(&video), video)
+        };
         stream.blocks += 1;
         let batch = FrameBatch {
-            data: &to_rgb8(&video),
+            data: &data,
             num_frames: video.size()[2] as usize,
             width: stream.options.width as usize,
             height: stream.options.height as usize,
@@ -231,6 +235,7 @@ impl TextToVideoPipeline {
         };
         for (step, pair) in levels.windows(2).enumerate() {
             report(on_progress, Progress::Step { step, of })?;
+            let _span = tracing::debug_span!("step", step).entered();
             let (sigma, next) = (pair[0], pair[1]);
             let velocity = match (&clean, contrast) {
                 (Some(clean), Some(_)) => {
@@ -244,6 +249,7 @@ impl TextToVideoPipeline {
             latents += velocity.to_kind(Kind::Float) * (next - sigma);
         }
         report(on_progress, Progress::Step { step: of, of })?;
+        let _span = tracing::debug_span!("remember").entered();
         self.remember(&mut stream.memory, &latents);
         if let (Some(clean), Some(_)) = (&clean, contrast) {
             self.remember(&mut stream.source_memory, clean);
@@ -274,6 +280,7 @@ impl TextToVideoPipeline {
             source.strength
         };
         let encoder = self.encoder()?;
+        let _span = tracing::debug_span!("encode").entered();
         let z = encoder.encode_chunk(&video.to_kind(self.kinds.vae), &mut stream.encoder).mode();
         // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
         let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
