@@ -21,6 +21,6 @@ mod session;
 mod signer;
 mod verifier;
 
-pub(crate) use session::field;
+pub(crate) use session::{beginning, field};
 pub use signer::{LivePart, LiveSigner, SESSION_SECONDS};
 pub use verifier::{LiveProblem, LiveReport, LiveVerifier};

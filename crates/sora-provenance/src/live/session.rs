@@ -1,5 +1,6 @@
 //! The assertion `c2pa.session-keys` (C2PA 2.4 §18.25, §19.4).
 
+use std::io::{Read, Seek};
 use std::time::Duration;
 
 use ciborium::Value;
@@ -7,14 +8,41 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::cose::{self, PublicKey, SessionKey};
-use crate::ProvenanceError;
+use crate::mp4::fragments::{Fragments, Part};
+use crate::{ProvenanceError, jumbf};
 
 /// Label of the assertion.
 pub(crate) const LABEL: &str = "c2pa.session-keys";
 /// Tag of a date as text (RFC 8949 §3.4.1).
 const DATE: u64 = 0;
+/// Length of the pieces in which a file is read, in bytes.
+const PIECE: usize = 1 << 16;
 /// Most keys of one assertion that are read.
 const KEYS: usize = 64;
+
+/// The beginning of a stream whose fragments are signed by session keys; `None` for any other file.
+///
+/// # Errors
+/// [`ProvenanceError::Stream`] where it cannot be read.
+pub(crate) fn beginning(file: &mut (impl Read + Seek)) -> Result<Option<Vec<u8>>, ProvenanceError> {
+    let reading = || ProvenanceError::stream("reading the clip");
+    file.rewind().map_err(reading())?;
+    let (mut fragments, mut parts) = (Fragments::default(), Vec::new());
+    let mut piece = vec![0; PIECE];
+    let mut start = true;
+    while parts.is_empty() {
+        let length = file.read(&mut piece).map_err(reading())?;
+        // Nothing else is held in memory to see whether it becomes a box.
+        let other = std::mem::take(&mut start) && piece.get(4..8) != Some(b"ftyp".as_slice());
+        if length == 0 || other || fragments.push(&piece[..length], &mut parts).is_err() {
+            break;
+        }
+    }
+    let Some(Part::Init(beginning)) = parts.into_iter().next() else { return Ok(None) };
+    let stores = jumbf::embedded_stores(&mut std::io::Cursor::new(&beginning))?;
+    let live = stores.iter().any(|store| !jumbf::assertions(store, LABEL).is_empty());
+    Ok(live.then_some(beginning))
+}
 
 /// The assertion with one key, that signs fragments from the number `first` on.
 pub(super) fn write(

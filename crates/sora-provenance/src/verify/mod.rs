@@ -7,7 +7,7 @@ mod stored;
 pub use stored::{embedded_manifest, verify_stored};
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Cursor, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use c2pa::{Context, Reader, Settings};
@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::ProvenanceError;
 use crate::inspect::{Inspection, inspect};
 use crate::jumbf::{self, MANIFEST_BYTES};
-use crate::live::LiveVerifier;
+use crate::live::{self, LiveVerifier};
 use crate::report::{Container, Credentials, Location, Report};
 use crate::sign::{FORMAT, offline};
 
@@ -127,7 +127,8 @@ pub fn verify_file(
 }
 
 /// The manifest of a clip, in the file or in `sidecar`, as crJSON (C2PA's form for validators to be compared by), in
-/// one line; `None` where there is none. Of a live stream it is that of its beginning, judged as if it were a file.
+/// one line; `None` where there is none. Of a live stream it is that of its beginning, judged without the fragments: each
+/// of them is signed by itself, which crJSON has no words for.
 ///
 /// # Errors
 /// As [`verify_file`], and [`ProvenanceError::Container`] for a manifest that cannot be read.
@@ -138,10 +139,14 @@ pub fn crjson(
 ) -> Result<Option<String>, ProvenanceError> {
     let mut file = File::open(path).map_err(ProvenanceError::stream("reading the clip"))?;
     let inspection = inspect_with(&mut file, sidecar)?;
+    let beginning = live::beginning(&mut file)?;
     file.rewind().map_err(ProvenanceError::stream("reading the clip"))?;
     let reader = Reader::from_context(anchors.context()?);
     let read = match (inspection.signed, sidecar) {
-        (true, _) => reader.with_stream(FORMAT, &mut file),
+        (true, _) => match beginning {
+            Some(beginning) => reader.with_stream(FORMAT, Cursor::new(beginning)),
+            None => reader.with_stream(FORMAT, &mut file),
+        },
         (false, Some(sidecar)) => {
             reader.with_manifest_data_and_stream(&read_sidecar(sidecar)?, FORMAT, &mut file)
         }
