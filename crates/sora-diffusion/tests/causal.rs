@@ -7,7 +7,7 @@ use common::{assert_close, build, fixtures};
 use sora_diffusion::models::transformer_wan::{self, CacheLimits, KvCache, TextContext, block_causal_mask};
 use sora_diffusion::models::{AutoencoderKlWan, WanTransformer3DModel};
 use sora_diffusion::noise::seeded_noise;
-use sora_model::config::{Config, TransformerConfig};
+use sora_model::config::{Config, Rotation, TransformerConfig};
 use sora_model::weights::WeightFiles;
 use tch::{Device, Kind, Tensor};
 
@@ -101,4 +101,37 @@ fn decoding_over_the_cache_of_features_goes_on_for_ever() {
         let frames = vae.decode_chunk(&z, &mut cache).size()[2];
         assert_eq!(frames, if i == 0 { 1 } else { config.temporal_scale_factor() });
     }
+}
+
+#[test]
+fn positions_are_those_in_the_cache_or_those_in_the_stream() {
+    let _no_grad = tch::no_grad_guard();
+    let (model, context) = model();
+    let x = latents(&model, 12);
+    let limits = CacheLimits { sink: 2, frames: 5 };
+    let run = |rotation| {
+        let mut cache = KvCache::new(&model, limits).with_rotation(rotation, 0);
+        let (mut out, mut positions) = (Vec::new(), Vec::new());
+        for i in 0..4 {
+            let part = x.narrow(2, 3 * i, 3);
+            positions.push(cache.next_position());
+            out.push(model.forward_block(&part, &timestep(500.0), &context, &cache));
+            model.remember_block(&part, &timestep(0.0), &context, &mut cache);
+        }
+        (out, positions)
+    };
+    let (relative, positions) = run(Rotation::Relative);
+    assert_eq!(positions, [0, 3, 5, 5]);
+    let (absolute, positions) = run(Rotation::Absolute);
+    assert_eq!(positions, [0, 3, 6, 9]);
+    // Until something between the sink and the window is forgotten, only distances count, and they are the same.
+    let difference = |i: usize| (&relative[i] - &absolute[i]).abs().max().double_value(&[]);
+    assert!(difference(0) < 1e-5 && difference(1) < 1e-5);
+    assert!(difference(2) > 1e-4 && difference(3) > 1e-4, "{} {}", difference(2), difference(3));
+    // A cache that is filled again from what is kept goes on where the stream is.
+    let mut again = KvCache::new(&model, limits).with_rotation(Rotation::Absolute, 7);
+    for part in [x.narrow(2, 0, 2), x.narrow(2, 9, 3)] {
+        model.remember_block(&part, &timestep(0.0), &context, &mut again);
+    }
+    assert_eq!(again.next_position(), 12);
 }

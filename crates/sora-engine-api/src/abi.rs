@@ -14,7 +14,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised by every change to a type or a function below.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The one symbol that the engine exports.
 pub const ENTRY_POINT: &CStr = c"sora_engine_table";
@@ -203,6 +203,8 @@ pub struct RawModelOptions {
     pub model_path: Bytes,
     /// Path of one file with transformer weights used instead of the directory's; empty for none.
     pub transformer_file: Bytes,
+    /// Path of one file with a tiny VAE that decodes instead of the directory's VAE; empty for none.
+    pub tiny_vae_file: Bytes,
     /// [`Device::to_raw`].
     pub device: i32,
     /// [`Dtype`].
@@ -381,7 +383,7 @@ pub struct EngineTable {
         options: *const RawStreamOptions,
         stream: *mut *mut RawStream,
     ) -> u32,
-    /// Frames that the next block will have: 1 for the first one.
+    /// Frames that the next block will have; fewer for the first one.
     pub stream_block_frames: unsafe extern "C" fn(stream: *const RawStream) -> u32,
     /// Makes the next block; returns when its frames have been given to the callback. After any failure but
     /// [`Status::Request`] the stream makes no more blocks. One call at a time per stream; a second waits.

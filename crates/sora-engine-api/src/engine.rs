@@ -82,6 +82,8 @@ pub struct ModelOptions {
     pub model_path: PathBuf,
     /// One file with transformer weights to use instead of the directory's.
     pub transformer_file: Option<PathBuf>,
+    /// One file with a tiny VAE that decodes instead of the directory's VAE.
+    pub tiny_vae_file: Option<PathBuf>,
     /// Where to compute.
     pub device: Device,
     /// In which number format.
@@ -125,10 +127,13 @@ impl Engine {
         options: &ModelOptions,
         observer: &mut dyn Observer,
     ) -> Result<Model, EngineError> {
-        let transformer_file = options.transformer_file.as_deref();
+        let file = |file: &'_ Option<PathBuf>| {
+            Bytes::new(file.as_deref().map_or(&[], |path| path.as_os_str().as_bytes()))
+        };
         let raw = abi::RawModelOptions {
             model_path: Bytes::new(options.model_path.as_os_str().as_bytes()),
-            transformer_file: Bytes::new(transformer_file.map_or(&[], |path| path.as_os_str().as_bytes())),
+            transformer_file: file(&options.transformer_file),
+            tiny_vae_file: file(&options.tiny_vae_file),
             device: options.device.to_raw(),
             dtype: options.dtype as u32,
         };

@@ -38,7 +38,8 @@ pub struct Block<'a> {
 /// Frames that a block is made from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Source<'a> {
-    /// RGB24 `[frames, height, width, 3]`, no padding, [`Stream::block_frames`] of them.
+    /// RGB24 `[frames, height, width, 3]`, no padding, [`Stream::block_frames`] of them; or fewer that make whole
+    /// latent frames.
     pub pixels: &'a [u8],
     /// How much is made anew, 0 (nothing) to 1 (all).
     pub strength: f64,
@@ -77,7 +78,8 @@ impl Stream {
         Ok(Self { model: Arc::clone(model), raw })
     }
 
-    /// Frames of the next block: 1 at the beginning, then as many as the model compresses into one latent frame.
+    /// Frames of the next block: as many as the model makes at once; fewer at the beginning, whose first latent frame is
+    /// one frame.
     pub fn block_frames(&self) -> usize {
         // SAFETY: the handle is open.
         unsafe { (self.model.engine.table.stream_block_frames)(self.raw.as_ptr()) as usize }

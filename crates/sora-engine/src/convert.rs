@@ -42,10 +42,11 @@ pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions
         Dtype::Bf16 => DtypeChoice::Bf16,
         Dtype::F16 => DtypeChoice::F16,
     };
-    let transformer_file = (raw.transformer_file.len > 0).then(|| path(raw.transformer_file));
+    let given = |bytes: Bytes| (bytes.len > 0).then(|| path(bytes));
+    let (transformer_file, tiny_vae_file) = (given(raw.transformer_file), given(raw.tiny_vae_file));
     Ok(ModelOptions {
         model_path: path(raw.model_path),
-        load: LoadOptions { device, dtype, transformer_file },
+        load: LoadOptions { device, dtype, transformer_file, tiny_vae_file },
     })
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct Loaded {
 struct Key {
     model_path: PathBuf,
     transformer_file: Option<PathBuf>,
+    tiny_vae_file: Option<PathBuf>,
     device: String,
     kinds: String,
 }
@@ -56,6 +57,7 @@ impl Handle {
         let key = Key {
             model_path: real(&options.model_path),
             transformer_file: options.load.transformer_file.as_deref().map(real),
+            tiny_vae_file: options.load.tiny_vae_file.as_deref().map(real),
             device: device_name(device),
             kinds: format!("{kinds:?}"),
         };

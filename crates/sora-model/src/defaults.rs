@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::config::{TransformerConfig, VaeConfig, in_range, in_range_f64, read_json};
+use crate::config::{CausalConfig, Config, TransformerConfig, VaeConfig, in_range, in_range_f64, read_json};
 use crate::{ConfigError, ModelError};
 
 /// The reference refuses sizes that are not a multiple of this, whatever the model.
@@ -17,7 +17,8 @@ const MAX_FRAMES: u32 = 100_001;
 /// The sizes a model was trained for, from `sora.json` in its directory, or from what is known of
 /// the published models.
 ///
-/// `sora.json` is ours: an object with any of these fields; Python's loader passes it over.
+/// `sora.json` is ours: an object with any of these fields, and `causal`, a [`CausalConfig`]; Python's loader passes it
+/// over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NativeSettings {
     /// Width in pixels.
@@ -46,6 +47,7 @@ struct SettingsFile {
     num_inference_steps: Option<i64>,
     guidance_scale: Option<f64>,
     max_sequence_length: Option<i64>,
+    causal: Option<CausalConfig>,
 }
 
 impl NativeSettings {
@@ -65,19 +67,36 @@ impl NativeSettings {
         }
     }
 
-    /// The derived settings of a model, overridden by `sora.json` in `dir` where there is one.
+    /// The derived settings of a model, overridden by `sora.json` in `dir` where there is one, and how the model makes
+    /// video block by block.
     ///
     /// # Errors
     /// [`ModelError::Json`] or [`ModelError::Config`] when `sora.json` is wrong or asks for
     /// something that the model cannot make.
-    pub fn open(dir: &Path, rules: &SizeRules, vae: &VaeConfig) -> Result<Self, ModelError> {
+    pub fn open(dir: &Path, rules: &SizeRules, vae: &VaeConfig) -> Result<(Self, CausalConfig), ModelError> {
         let derived = Self::derived(vae).within(rules);
         let path = dir.join("sora.json");
         if !path.exists() {
-            return Ok(derived);
+            return Ok((derived, CausalConfig::default()));
         }
-        let file: SettingsFile = read_json(&path)?;
-        derived.overridden(&file, rules).map_err(|problem| ModelError::Config { path, problem })
+        let mut file: SettingsFile = read_json(&path)?;
+        let causal = file.causal.take().unwrap_or_default();
+        let settings = causal.check().and_then(|()| derived.taught(&causal).overridden(&file, rules));
+        match settings {
+            Ok(settings) => Ok((settings, causal)),
+            Err(problem) => Err(ModelError::Config { path, problem }),
+        }
+    }
+
+    /// A model that was taught a list of few steps takes those, and no guidance: it was distilled into them.
+    #[must_use]
+    pub(crate) fn taught(mut self, causal: &CausalConfig) -> Self {
+        if causal.is_few_step() {
+            // Config::check bounds the list.
+            self.num_inference_steps = causal.denoising_step_list.len() as u32;
+            self.guidance_scale = 1.0;
+        }
+        self
     }
 
     /// A model with a small rotary table cannot make the published sizes; it gets its largest.

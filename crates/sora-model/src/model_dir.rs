@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::config::{
-    Config, ModelIndex, SchedulerConfig, TextEncoderConfig, TransformerConfig, VaeConfig, read_json,
+    CAUSAL_METADATA_KEY, CausalConfig, Config, ModelIndex, SchedulerConfig, TextEncoderConfig,
+    TransformerConfig, VaeConfig, read_json,
 };
 use crate::defaults::{NativeSettings, SizeRules};
 use crate::keys::original_to_diffusers;
@@ -57,6 +58,7 @@ pub struct ModelDir {
     vae_weights: WeightFiles,
     text_encoder_weights: WeightFiles,
     native: NativeSettings,
+    causal: CausalConfig,
 }
 
 impl ModelDir {
@@ -91,7 +93,7 @@ impl ModelDir {
         if !tokenizer.is_file() {
             return Err(ModelError::Missing { path: tokenizer, what: "the tokenizer".into() });
         }
-        let native = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
+        let (native, causal) = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
         let model = Self {
             path: path.to_path_buf(),
             index,
@@ -105,6 +107,7 @@ impl ModelDir {
             vae_weights,
             text_encoder_weights,
             native,
+            causal,
         };
         model.check_fit()?;
         model.check_parameters()?;
@@ -112,7 +115,8 @@ impl ModelDir {
     }
 
     /// Takes the transformer's weights from a single safetensors file instead, with the key names
-    /// of diffusers or of the original Wan checkpoints.
+    /// of diffusers or of the original Wan checkpoints, and from its metadata how it makes video block by
+    /// block, where it says so ([`CausalConfig`]).
     ///
     /// # Errors
     /// [`ModelError`] when the file is broken, or is of another size than the transformer's config.
@@ -131,6 +135,12 @@ impl ModelDir {
                 patch_embedding.shape,
                 self.path.join("transformer/config.json").display()
             )));
+        }
+        if let Some(text) = weights.metadata(CAUSAL_METADATA_KEY) {
+            let causal = CausalConfig::from_json(text);
+            let causal = causal.map_err(|error| wrong(format!("its `{CAUSAL_METADATA_KEY}`: {error}")))?;
+            self.native = self.native.taught(&causal);
+            self.causal = causal;
         }
         self.transformer_weights = weights;
         Ok(self)
@@ -213,6 +223,43 @@ impl ModelDir {
     /// What the model makes when nobody says otherwise.
     pub fn native(&self) -> &NativeSettings {
         &self.native
+    }
+
+    /// How the model makes video block by block.
+    pub fn causal(&self) -> &CausalConfig {
+        &self.causal
+    }
+
+    /// The tiny VAE that the directory brings along: the one safetensors file in its folder `taehv/`.
+    ///
+    /// # Errors
+    /// [`ModelError::Missing`] when the folder has none, but something else; [`ModelError::Weights`] when it has
+    /// several.
+    pub fn tiny_vae_file(&self) -> Result<Option<PathBuf>, ModelError> {
+        let folder = self.path.join("taehv");
+        let io = |source| ModelError::Io { path: folder.clone(), source };
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if path.extension().is_some_and(|extension| extension == "safetensors") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        match files.as_slice() {
+            [file] => Ok(Some(file.clone())),
+            [] => Err(ModelError::Missing {
+                path: folder.join("taew2_1.safetensors"),
+                what: "the tiny VAE; scripts/convert-checkpoint makes it of a .pth file".into(),
+            }),
+            [first, second, ..] => Err(ModelError::Weights {
+                path: second.clone(),
+                message: format!("a second tiny VAE beside {}: there must be one", first.display()),
+            }),
+        }
     }
 
     /// Which sizes and lengths the model can make.

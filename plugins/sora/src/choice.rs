@@ -11,6 +11,7 @@ use sora_engine_api as api;
 use sora_model::defaults::NativeSettings;
 
 use crate::soragen::Dtype;
+use crate::vae::{self, Vae};
 
 /// A string property, which C code may fill with any bytes.
 #[derive(Clone, Debug)]
@@ -109,11 +110,20 @@ pub(crate) struct ModelChoice {
     pub(crate) transformer_file: Option<PathBuf>,
     pub(crate) device: String,
     dtype: Dtype,
+    pub(crate) vae: Vae,
+    pub(crate) vae_file: Option<PathBuf>,
 }
 
 impl Default for ModelChoice {
     fn default() -> Self {
-        Self { model_path: None, transformer_file: None, device: "auto".into(), dtype: Dtype::default() }
+        Self {
+            model_path: None,
+            transformer_file: None,
+            device: "auto".into(),
+            dtype: Dtype::default(),
+            vae: Vae::default(),
+            vae_file: None,
+        }
     }
 }
 
@@ -150,6 +160,8 @@ impl ModelChoice {
             "transformer-file" => self.transformer_file = path(value),
             "device" => self.device = Text::of(value).shown(),
             "dtype" => self.dtype = get(value),
+            "vae" => self.vae = get(value),
+            "vae-file" => self.vae_file = path(value),
             _ => return false,
         }
         true
@@ -162,6 +174,8 @@ impl ModelChoice {
             "transformer-file" => shown(self.transformer_file.as_ref()),
             "device" => self.device.to_value(),
             "dtype" => self.dtype.to_value(),
+            "vae" => self.vae.to_value(),
+            "vae-file" => shown(self.vae_file.as_ref()),
             _ => return None,
         })
     }
@@ -169,7 +183,7 @@ impl ModelChoice {
 
 /// Which model computes where: read when the element leaves NULL.
 pub(crate) fn properties() -> Vec<glib::ParamSpec> {
-    vec![
+    let mut list = vec![
         glib::ParamSpecString::builder("model-path")
             .nick("Model path")
             .blurb("Model directory in diffusers format; unset = $SORA_MODEL_PATH, else the embedded model; read when leaving NULL")
@@ -187,7 +201,9 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .nick("Data type")
             .blurb("Number format of the computation; read when leaving NULL")
             .build(),
-    ]
+    ];
+    list.extend(vae::properties());
+    list
 }
 
 #[cfg(test)]

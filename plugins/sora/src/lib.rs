@@ -7,14 +7,19 @@
 //! so a registry scan costs milliseconds and a missing libtorch is an error of the element that
 //! says what to install.
 
+use gst::prelude::*;
+
 mod choice;
 mod messages;
 mod model;
 pub mod soragen;
 pub mod soratransform;
+mod vae;
 mod weights;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
+    // In the documentation it belongs to this plugin, as the others do.
+    vae::Vae::static_type();
     soragen::register(plugin)?;
     soratransform::register(plugin)
 }

@@ -10,6 +10,7 @@ use sora_record::Model;
 
 use crate::choice::ModelChoice;
 use crate::messages;
+use crate::vae;
 use crate::weights::WeightsDigest;
 
 /// A model directory that has been looked at, and how to open it.
@@ -19,8 +20,12 @@ pub(crate) struct ModelInfo {
     pub(crate) name: String,
     pub(crate) native: NativeSettings,
     pub(crate) rules: SizeRules,
-    /// Frames of a block of a stream, but of the first: what the VAE makes one latent frame of.
+    /// Frames of a block of a stream, but of the first.
     pub(crate) block_frames: u32,
+    /// Frames of the first block, which are fewer.
+    pub(crate) first_block_frames: u32,
+    /// Frames of a latent frame, but of the first, which is one.
+    pub(crate) latent_frames: u32,
     pub(crate) options: ModelOptions,
     /// What the transformer's weights are.
     pub(crate) weights: WeightsDigest,
@@ -28,8 +33,8 @@ pub(crate) struct ModelInfo {
 
 impl ModelInfo {
     /// Reads configs and weight headers, which takes milliseconds, has the weights hashed, and checks that the device
-    /// can be there.
-    pub(crate) fn open(choice: &ModelChoice) -> Result<Self, gst::ErrorMessage> {
+    /// can be there. `streams` says whether frames will have to be made in time.
+    pub(crate) fn open(choice: &ModelChoice, streams: bool) -> Result<Self, gst::ErrorMessage> {
         let device =
             choice.device().map_err(|text| gst::error_msg!(gst::LibraryError::Settings, ("{text}")))?;
         if let Device::Cuda(index) = device
@@ -56,16 +61,20 @@ impl ModelInfo {
         if let Some(file) = &choice.transformer_file {
             dir = dir.with_transformer_file(file).map_err(|error| unusable(file, &error))?;
         }
+        let latent_frames = dir.vae().temporal_scale_factor();
         Ok(Self {
             name: dir.name(),
             weights: WeightsDigest::of(dir.transformer_weights().paths().map(Path::to_owned).collect()),
             native: dir.native().clone(),
             rules: dir.size_rules(),
-            // Config::check bounds it far below.
-            block_frames: dir.vae().temporal_scale_factor() as u32,
+            // Config::check bounds all of these far below.
+            block_frames: (latent_frames * dir.causal().block_size(1)) as u32,
+            first_block_frames: (1 + latent_frames * (dir.causal().block_size(0) - 1)) as u32,
+            latent_frames: latent_frames as u32,
             options: ModelOptions {
                 model_path: path,
                 transformer_file: choice.transformer_file.clone(),
+                tiny_vae_file: vae::tiny_vae_file(choice, &dir, streams)?,
                 device,
                 dtype: choice.dtype(),
             },
@@ -94,7 +103,8 @@ impl ModelInfo {
     }
 }
 
-fn unusable(path: &Path, error: &sora_model::ModelError) -> gst::ErrorMessage {
+/// A model or a part of it that cannot be used, and why.
+pub(crate) fn unusable(path: &Path, error: &sora_model::ModelError) -> gst::ErrorMessage {
     let debug = format!("{} opened as a model: {error:?}", path.display());
     match error {
         sora_model::ModelError::Missing { .. } => {

@@ -8,7 +8,7 @@ use sora_tests::{Model, Report, play, run};
 const SINK: &str = " ! video/x-raw,format=RGB ! appsink name=sink sync=false";
 
 /// Writes one picture of the test source.
-fn picture(folder: &Path, encoder: &str, size: &str) -> PathBuf {
+pub(crate) fn picture(folder: &Path, encoder: &str, size: &str) -> PathBuf {
     let file = folder.join("picture");
     let line = format!(
         "videotestsrc num-buffers=1 pattern=smpte ! video/x-raw,{size} ! {encoder} ! filesink location=\"{}\"",

@@ -3,6 +3,7 @@
 mod bad_input;
 mod endless;
 mod enhance;
+mod few_step;
 mod image;
 mod installed;
 mod negotiation;

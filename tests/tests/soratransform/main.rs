@@ -1,6 +1,7 @@
 //! `soratransform` in pipelines, with the real engine and tiny random models.
 
 mod bad_input;
+mod blocks;
 mod feed;
 mod frames;
 mod latency;

@@ -26,10 +26,10 @@ pub fn conv3d(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: [i64; 3], padd
     }
 }
 
-/// A 3×3 convolution over single frames.
+/// A convolution over single frames.
 pub struct Conv2d {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     stride: i64,
     padding: i64,
 }
@@ -37,21 +37,39 @@ pub struct Conv2d {
 impl Conv2d {
     /// `weight` `[outputs, inputs, 3, 3]`, `bias` `[outputs]`.
     pub fn new(weights: &Weights, inputs: i64, outputs: i64, stride: i64, padding: i64) -> Result<Self> {
-        Ok(Self {
-            weight: weights.get("weight", &[outputs, inputs, 3, 3])?,
-            bias: weights.get("bias", &[outputs])?,
-            stride,
-            padding,
-        })
+        let bias = Some(weights.get("bias", &[outputs])?);
+        Ok(Self { bias, ..Self::without_bias(weights, inputs, outputs, stride, padding)? })
+    }
+
+    /// `weight` `[outputs, inputs, 3, 3]`.
+    pub fn without_bias(
+        weights: &Weights,
+        inputs: i64,
+        outputs: i64,
+        stride: i64,
+        padding: i64,
+    ) -> Result<Self> {
+        let weight = weights.get("weight", &[outputs, inputs, 3, 3])?;
+        Ok(Self { weight, bias: None, stride, padding })
+    }
+
+    /// A product of channels alone, `weight` `[outputs, inputs, 1, 1]`.
+    pub fn pointwise(weight: Tensor) -> Self {
+        Self { weight, bias: None, stride: 1, padding: 0 }
+    }
+
+    /// Number format of the parameters.
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 
     /// `[N, C, H, W]` → `[N, O, H', W']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         if use_onednn(x) {
-            x.mkldnn_convolution(&self.weight, Some(&self.bias), padding, stride, [1, 1], 1)
+            x.mkldnn_convolution(&self.weight, self.bias.as_ref(), padding, stride, [1, 1], 1)
         } else {
-            x.conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)
+            x.conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1)
         }
     }
 }

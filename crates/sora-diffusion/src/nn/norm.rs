@@ -13,7 +13,8 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// With learned `weight` and `bias`, both `[dim]`.
     pub fn affine(weights: &Weights, dim: i64, eps: f64) -> Result<Self> {
-        let affine = Some((weights.get("weight", &[dim])?, weights.get("bias", &[dim])?));
+        let parameter = |name| weights.get(name, &[dim]).map(|values| values.to_kind(Kind::Float));
+        let affine = Some((parameter("weight")?, parameter("bias")?));
         Ok(Self { affine, dim, eps })
     }
 
@@ -49,5 +50,11 @@ impl RmsNorm {
     /// `[…, dim]` → the same shape and kind.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.rms_norm([self.dim], Some(&self.weight), self.eps)
+    }
+
+    /// The same, rounded to the kind of `x` before the weight comes to it.
+    pub fn forward_rounded(&self, x: &Tensor) -> Tensor {
+        let normed = x.to_kind(Kind::Float).rms_norm([self.dim], None::<&Tensor>, self.eps);
+        normed.to_kind(x.kind()) * &self.weight
     }
 }

@@ -7,14 +7,17 @@ use std::rc::Rc;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sora_model::ModelDir;
-use sora_model::config::TransformerConfig;
+use sora_model::config::{TinyVaeConfig, TransformerConfig};
 use sora_model::weights::WeightFiles;
 use tch::{Device, Kind};
 
+use super::decoding::TinyVae;
 use super::{OnProgress, Progress, TextToVideoPipeline};
 use crate::device::{DeviceChoice, DtypeChoice};
 use crate::error::Result;
-use crate::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5};
+use crate::models::{
+    AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5,
+};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{FileWeights, Layout, Weights};
 
@@ -28,6 +31,8 @@ pub struct LoadOptions {
     /// A single safetensors file in place of the directory's transformer, with diffusers keys or
     /// original Wan keys.
     pub transformer_file: Option<PathBuf>,
+    /// A safetensors file with a tiny VAE (TAEHV), which decodes instead of the directory's VAE.
+    pub tiny_vae_file: Option<PathBuf>,
 }
 
 impl TextToVideoPipeline {
@@ -44,10 +49,13 @@ impl TextToVideoPipeline {
         }
         let device = options.device.resolve()?;
         let kinds = options.dtype.resolve(device);
+        let tiny = options.tiny_vae_file.as_deref().map(|file| TinyVaeConfig::open(file, dir.vae()));
+        let tiny = tiny.transpose()?;
         let _no_grad = tch::no_grad_guard();
 
-        let mut loader =
-            Loader { device, done_bytes: Cell::new(0), total_bytes: total_bytes(&dir), on_progress };
+        let vae_weights = tiny.as_ref().map_or(dir.vae_weights(), |(_, weights)| weights);
+        let total_bytes = total_bytes(&dir, vae_weights);
+        let mut loader = Loader { device, done_bytes: Cell::new(0), total_bytes, on_progress };
         let tokenizer = Tokenizer::open_as(&dir.tokenizer_path(), dir.tokenizer_class())?;
         let text_encoder = loader.component(
             "text_encoder",
@@ -59,13 +67,14 @@ impl TextToVideoPipeline {
             umt5::TOLERATED_KEYS,
             |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
         )?;
+        let numerics = dir.causal().numerics;
         let mut transformer = |component, files: &WeightFiles, config: &TransformerConfig| {
             loader.component(
                 component,
                 files,
-                (kinds.transformer, transformer_wan::KEEP_IN_F32),
+                (kinds.transformer, transformer_wan::keep_in_f32(numerics)),
                 transformer_wan::TOLERATED_KEYS,
-                |weights| WanTransformer3DModel::new(weights, config),
+                |weights| WanTransformer3DModel::with_numerics(weights, config, numerics),
             )
         };
         let first = transformer("transformer", dir.transformer_weights(), dir.transformer())?;
@@ -73,11 +82,24 @@ impl TextToVideoPipeline {
             (Some(files), Some(config)) => Some(transformer("transformer_2", files, config)?),
             _ => None,
         };
-        let vae = loader
-            .component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
-                AutoencoderKlWan::new(weights, dir.vae())
-            })?
-            .without_encoder();
+        let (vae, tiny_vae) = match tiny {
+            None => {
+                let vae = loader.component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
+                    AutoencoderKlWan::new(weights, dir.vae())
+                })?;
+                (vae.without_encoder(), None)
+            }
+            Some((config, weights)) => {
+                // Published in half precision, and made for speed.
+                let fast = device.is_cuda() && options.dtype == DtypeChoice::Auto;
+                let kind = if fast { Kind::Half } else { kinds.vae };
+                let model = loader.component("tiny vae", &weights, (kind, &[]), &[], |weights| {
+                    Taehv::new(weights, &config)
+                })?;
+                let tiny = TinyVae { model, _weights: weights };
+                (AutoencoderKlWan::without_weights(dir.vae()), Some(tiny))
+            }
+        };
         Ok(Self {
             max_sequence_length: i64::from(dir.native().max_sequence_length),
             device,
@@ -87,6 +109,7 @@ impl TextToVideoPipeline {
             transformer: first,
             transformer_2: second,
             vae,
+            tiny_vae,
             prompts: Mutex::default(),
             enhancer: Mutex::default(),
             encoder: OnceLock::new(),
@@ -123,11 +146,11 @@ impl TextToVideoPipeline {
     }
 }
 
-fn total_bytes(dir: &ModelDir) -> u64 {
+fn total_bytes(dir: &ModelDir, vae: &WeightFiles) -> u64 {
     [
         Some(dir.transformer_weights()),
         dir.transformer_2_weights(),
-        Some(dir.vae_weights()),
+        Some(vae),
         Some(dir.text_encoder_weights()),
     ]
     .into_iter()

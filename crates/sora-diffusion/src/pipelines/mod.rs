@@ -1,5 +1,7 @@
 //! From a request to frames.
 
+mod clip_in_blocks;
+mod decoding;
 mod frames;
 mod load;
 mod prompt;

@@ -32,4 +32,14 @@ impl PromptEmbeds {
             weights: Some(Tensor::from_slice(&weights).unsqueeze(0).to_device(hidden.device())),
         }
     }
+
+    /// For [`crate::models::WanTransformer3DModel::encode_context`].
+    pub fn embeds(&self) -> &Tensor {
+        &self.embeds
+    }
+
+    /// For [`crate::models::WanTransformer3DModel::encode_context`].
+    pub fn weights(&self) -> Option<&Tensor> {
+        self.weights.as_ref()
+    }
 }

@@ -8,12 +8,12 @@ use sora_model::config::{SchedulerClass, SchedulerConfig};
 use sora_model::{ModelDir, PromptEnhancerDir};
 use tch::{Device, Tensor};
 
+use super::decoding::{DecoderMemory, TinyVae};
 use super::frames::{FrameBatch, to_rgb8};
 use super::prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
 use super::{OnFrames, OnProgress, Progress, PromptEmbeds};
 use crate::device::Kinds;
 use crate::error::{DiffusionError, Result};
-use crate::models::autoencoder_kl_wan::FeatureCache;
 use crate::models::transformer_wan::TextContext;
 use crate::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel};
 use crate::noise::seeded_noise;
@@ -60,7 +60,10 @@ pub struct TextToVideoPipeline {
     pub(super) text_encoder: Umt5EncoderModel,
     pub(super) transformer: WanTransformer3DModel,
     pub(super) transformer_2: Option<WanTransformer3DModel>,
+    /// Without its decoder where there is a tiny VAE.
     pub(super) vae: AutoencoderKlWan,
+    /// Decodes in its place.
+    pub(super) tiny_vae: Option<TinyVae>,
     pub(super) max_sequence_length: i64,
     pub(super) prompts: Mutex<VecDeque<(String, Arc<PromptEmbeds>)>>,
     /// Loaded by the first prompt that is to be enhanced.
@@ -136,6 +139,9 @@ impl TextToVideoPipeline {
     ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         self.check(request)?;
+        if self.dir.causal().is_few_step() {
+            return self.generate_in_blocks(request, on_progress, on_frames);
+        }
         report(on_progress, Progress::Encoding)?;
         let prompt = self.encode_prompt(&request.prompt)?;
         let negative = if request.guidance_scale > 1.0 {
@@ -282,15 +288,14 @@ impl TextToVideoPipeline {
         on_progress: &mut OnProgress<'_>,
         on_frames: &mut OnFrames<'_>,
     ) -> Result<()> {
-        let latents = self.vae.denormalize_latents(&latents.to_kind(self.kinds.vae));
-        let mut cache = FeatureCache::new();
+        let mut memory = DecoderMemory::default();
         let of = request.num_frames as usize;
         let mut frame = 0;
         for i in 0..latents.size()[2] {
             report(on_progress, Progress::Decoding { frame, of })?;
             let (data, num_frames) = {
                 let _span = tracing::debug_span!("decode", frame).entered();
-                let video = self.vae.decode_chunk(&latents.narrow(2, i, 1), &mut cache);
+                let video = self.decode_chunk(&latents.narrow(2, i, 1), &mut memory);
                 (to_rgb8(&video), video.size()[2] as usize)
             };
             frame += num_frames;

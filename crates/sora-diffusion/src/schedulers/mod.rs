@@ -7,6 +7,7 @@
 //! run ends within 1e-4 of it: scalars are f32 tensors of no dimension, as there, and follow torch's
 //! own promotion rules when they meet a sample.
 
+pub mod few_step;
 mod flow_match_euler_discrete;
 mod unipc_multistep;
 
@@ -15,6 +16,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{DiffusionError, Result};
 
+pub use few_step::FewStepSchedule;
 pub use flow_match_euler_discrete::FlowMatchEulerDiscreteScheduler;
 pub use unipc_multistep::UniPcMultistepScheduler;
 

@@ -5,15 +5,18 @@
 //! the wrong type is an error naming the file and the key. Each struct has a `check` that refuses
 //! what is not implemented and sizes that no real model has, before anything is allocated.
 
+mod causal;
 mod decoder;
 mod index;
 mod lexicon;
 mod read;
 mod scheduler;
 mod text_encoder;
+mod tiny_vae;
 mod transformer;
 mod vae;
 
+pub use causal::{CausalConfig, METADATA_KEY as CAUSAL_METADATA_KEY, Numerics, Rotation};
 pub use decoder::TextDecoderConfig;
 pub use index::ModelIndex;
 pub use lexicon::LexiconConfig;
@@ -21,6 +24,7 @@ pub use read::Config;
 pub(crate) use read::read_json;
 pub use scheduler::{SchedulerClass, SchedulerConfig};
 pub use text_encoder::{Activation, TextEncoderConfig};
+pub use tiny_vae::TinyVaeConfig;
 pub use transformer::TransformerConfig;
 pub use vae::VaeConfig;
 

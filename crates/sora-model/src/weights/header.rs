@@ -27,6 +27,14 @@ pub(super) struct Entry {
     pub(super) range: Range<usize>,
 }
 
+/// What a header holds.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) entries: BTreeMap<String, Entry>,
+    /// Free text by key.
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
 /// Maps `path` read-only.
 pub(super) fn map(path: &Path) -> Result<Mmap, ModelError> {
     let io = |source| ModelError::Io { path: path.to_path_buf(), source };
@@ -51,11 +59,11 @@ pub(super) fn map(path: &Path) -> Result<Mmap, ModelError> {
 }
 
 /// Reads and checks the header at the start of `bytes`, a whole file.
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>, ModelError> {
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Header, ModelError> {
     parse(bytes).map_err(|message| ModelError::Weights { path: path.to_path_buf(), message })
 }
 
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
+fn parse(bytes: &[u8]) -> Result<Header, String> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(format!("it has {} bytes, too few for a safetensors file", bytes.len()));
     };
@@ -71,7 +79,8 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
             rest.len()
         ));
     };
-    let tensors = parse_json(header).map_err(|error| format!("its header is not valid: {error}"))?;
+    let (tensors, metadata) =
+        parse_json(header).map_err(|error| format!("its header is not valid: {error}"))?;
     check_layout(&tensors, data.len())?;
     let start = 8 + length;
     let entries = tensors.into_iter().map(|(name, info)| {
@@ -79,24 +88,27 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
         let entry = Entry { dtype: info.dtype, shape: info.shape, range: start + from..start + to };
         (name, entry)
     });
-    Ok(entries.collect())
+    Ok(Header { entries: entries.collect(), metadata })
 }
 
-/// The tensors of a header; a name that comes twice is an error (a plain map would keep the last).
-fn parse_json(header: &[u8]) -> Result<BTreeMap<String, TensorInfo>, serde_json::Error> {
+/// The tensors of a header, and its metadata.
+type Parsed = (BTreeMap<String, TensorInfo>, BTreeMap<String, String>);
+
+/// A tensor's name that comes twice is an error (a plain map would keep the last).
+fn parse_json(header: &[u8]) -> Result<Parsed, serde_json::Error> {
     struct Tensors;
     impl<'de> Visitor<'de> for Tensors {
-        type Value = BTreeMap<String, TensorInfo>;
+        type Value = Parsed;
 
         fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
             formatter.write_str("an object of tensors")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut tensors = BTreeMap::new();
+            let (mut tensors, mut metadata) = (BTreeMap::new(), BTreeMap::new());
             while let Some(name) = map.next_key::<String>()? {
                 if name == METADATA_KEY {
-                    map.next_value::<BTreeMap<String, String>>()?;
+                    metadata = map.next_value()?;
                     continue;
                 }
                 let info: TensorInfo = map
@@ -110,14 +122,14 @@ fn parse_json(header: &[u8]) -> Result<BTreeMap<String, TensorInfo>, serde_json:
                     }
                 };
             }
-            Ok(tensors)
+            Ok((tensors, metadata))
         }
     }
     let mut json = serde_json::Deserializer::from_slice(header);
-    let tensors = json.deserialize_map(Tensors)?;
+    let parsed = json.deserialize_map(Tensors)?;
     // The format pads with spaces, which `end` passes over.
     json.end()?;
-    Ok(tensors)
+    Ok(parsed)
 }
 
 /// Offsets in order, without gap or overlap, each as long as shape and type say, up to the end.

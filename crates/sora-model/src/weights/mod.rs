@@ -16,7 +16,7 @@ use memmap2::Mmap;
 pub use safetensors::Dtype;
 
 use crate::ModelError;
-use header::Entry;
+use header::{Entry, Header};
 
 /// The names a component's weights can have, diffusers' first.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
@@ -36,6 +36,7 @@ pub struct TensorView<'a> {
 struct Shard {
     path: PathBuf,
     map: Arc<Mmap>,
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -176,6 +177,11 @@ impl WeightFiles {
         shapes.map(|shape| shape.iter().map(|&size| size as u64).product::<u64>()).sum()
     }
 
+    /// Free text that the files carry under `key`; of several files, the first's that has some.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.0.shards.iter().find_map(|shard| shard.metadata.get(key)).map(String::as_str)
+    }
+
     /// The files, in the order they were opened.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.shards.iter().map(|shard| shard.path.as_path())
@@ -186,7 +192,8 @@ impl Inner {
     fn add(&mut self, path: &Path) -> Result<(), ModelError> {
         let map = header::map(path)?;
         let shard = self.shards.len();
-        for (name, entry) in header::read(path, &map)? {
+        let Header { entries, metadata } = header::read(path, &map)?;
+        for (name, entry) in entries {
             if let Some(other) = self.tensors.get(&name) {
                 return Err(ModelError::Weights {
                     path: path.to_path_buf(),
@@ -198,7 +205,7 @@ impl Inner {
             }
             self.tensors.insert(name, Located { shard, entry });
         }
-        self.shards.push(Shard { path: path.to_path_buf(), map: Arc::new(map) });
+        self.shards.push(Shard { path: path.to_path_buf(), map: Arc::new(map), metadata });
         Ok(())
     }
 }

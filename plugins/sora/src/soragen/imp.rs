@@ -302,7 +302,8 @@ impl ElementImpl for SoraGen {
             gst::StateChange::NullToReady => {
                 self.failed.store(false, Ordering::SeqCst);
                 self.set_start(Start::No);
-                let model = ModelInfo::open(&self.settings().choice).map_err(|error| {
+                let (choice, streams) = self.settings().model();
+                let model = ModelInfo::open(&choice, streams).map_err(|error| {
                     self.post_error_message(error);
                     gst::StateChangeError
                 })?;

@@ -27,7 +27,7 @@ pub(super) struct Settings {
     pub(super) is_live: bool,
     pub(super) lag_policy: LagPolicy,
     prompt_change: PromptChange,
-    pub(super) choice: ModelChoice,
+    choice: ModelChoice,
 }
 
 impl Default for Settings {
@@ -147,6 +147,11 @@ impl Settings {
             guidance_scale: choice::guidance_scale(self.guidance_scale, native),
             keep_past: self.prompt_change == PromptChange::Keep,
         }
+    }
+
+    /// Which model, and whether its frames have to be made in time: without an end, or live.
+    pub(super) fn model(&self) -> (ModelChoice, bool) {
+        (self.choice.clone(), self.num_frames == 0 || self.is_live)
     }
 
     pub(super) fn prompt_policy(&self) -> sora_record::PromptPolicy {

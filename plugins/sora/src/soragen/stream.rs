@@ -71,7 +71,12 @@ impl Worker {
             picture = None;
             self.update_stats(|stats| stats.block(began.elapsed()));
             // Outside of the engine's call: it may take long, and the process may end meanwhile.
-            let Making { made, frame_size, .. } = making;
+            let Making { mut made, frame_size, .. } = making;
+            if generation.num_frames > 0 {
+                // The last block may be longer than what is left of the clip.
+                let left = u64::from(generation.num_frames) - frame;
+                made.truncate(left as usize * frame_size);
+            }
             frame += made.len().checked_div(frame_size).unwrap_or(0) as u64;
             self.frames_flow();
             if !self.job.push(&made, frame_size) {

@@ -12,6 +12,8 @@ use super::settings::Style;
 /// A stream of the engine with what it was opened for.
 pub(super) struct Restyler {
     stream: Stream,
+    /// Frames of a latent frame, but of the first.
+    latent_frames: usize,
 }
 
 /// Listens to the engine while it computes.
@@ -27,8 +29,10 @@ impl Restyler {
         model: &Arc<Model>,
         (width, height): (u32, u32),
         seed: u64,
+        latent_frames: u32,
     ) -> Result<Self, EngineError> {
-        Ok(Self { stream: Stream::open(model, StreamOptions { width, height, seed })? })
+        let stream = Stream::open(model, StreamOptions { width, height, seed })?;
+        Ok(Self { stream, latent_frames: latent_frames.max(1) as usize })
     }
 
     /// Frames of the next block.
@@ -36,8 +40,8 @@ impl Restyler {
         self.stream.block_frames()
     }
 
-    /// Restyles the next block: `pixels` of up to [`Self::block_frames`] pictures of `frame_size` bytes; a block
-    /// that is not whole is filled up with its last picture. Gives as many pictures as it is given.
+    /// Restyles the next block: `pixels` of up to [`Self::block_frames`] pictures of `frame_size` bytes; a latent
+    /// frame that is not whole is filled up with the last picture. Gives as many pictures as it is given.
     pub(super) fn restyle(
         &mut self,
         mut pixels: Vec<u8>,
@@ -46,7 +50,8 @@ impl Restyler {
         listener: &dyn Listener,
     ) -> Result<Vec<u8>, EngineError> {
         let given = pixels.len();
-        let whole = self.block_frames() * frame_size;
+        let whole =
+            whole_frames(given / frame_size.max(1), self.block_frames(), self.latent_frames) * frame_size;
         while pixels.len() < whole && pixels.len() >= frame_size {
             pixels.extend_from_within(pixels.len() - frame_size..);
         }
@@ -73,6 +78,13 @@ impl Restyler {
     }
 }
 
+/// Frames of the latent frames that `given` pictures begin, in a block of at most `block`. The first block's first
+/// latent frame is one frame.
+fn whole_frames(given: usize, block: usize, latent_frames: usize) -> usize {
+    let alone = block % latent_frames;
+    alone + given.saturating_sub(alone).div_ceil(latent_frames) * latent_frames
+}
+
 struct Watch<'a> {
     made: Vec<u8>,
     listener: &'a dyn Listener,
@@ -90,5 +102,22 @@ impl Observer for Watch<'_> {
 
     fn log(&mut self, level: Level, target: &str, message: &str) {
         self.listener.log(level, target, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_has_as_many_latent_frames_as_its_pictures_begin() {
+        // Blocks of one latent frame: one frame, then four.
+        assert_eq!(whole_frames(1, 1, 4), 1);
+        assert_eq!([1, 3, 4].map(|given| whole_frames(given, 4, 4)), [4, 4, 4]);
+        // Of three: nine, then twelve.
+        assert_eq!([1, 2, 5, 9].map(|given| whole_frames(given, 9, 4)), [1, 5, 5, 9]);
+        assert_eq!([1, 4, 5, 12].map(|given| whole_frames(given, 12, 4)), [4, 4, 8, 12]);
+        // A VAE that does not compress time.
+        assert_eq!(whole_frames(3, 3, 1), 3);
     }
 }

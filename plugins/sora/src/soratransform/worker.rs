@@ -174,7 +174,8 @@ impl Worker {
             let epoch = progressing.borrow().epoch;
             let wanted = || {
                 let restyler = progressing.borrow().restyler.as_ref().map(Restyler::block_frames);
-                if self.passes_through() { 1 } else { restyler.unwrap_or(1) }
+                let first = self.info.first_block_frames as usize;
+                if self.passes_through() { 1 } else { restyler.unwrap_or(first) }
             };
             let patience = || self.element.upgrade().and_then(|element| element.imp().patience());
             let work = self.line.take(epoch, wanted, patience);
@@ -280,7 +281,7 @@ impl Worker {
         }
         let restyler = match &mut state.restyler {
             Some(restyler) => restyler,
-            none => none.insert(Restyler::open(&model, fit.size(), self.seed)?),
+            none => none.insert(Restyler::open(&model, fit.size(), self.seed, self.info.latent_frames)?),
         };
         let mut pixels = Vec::with_capacity(restyler.block_frames() * fit.frame_size());
         {

@@ -74,14 +74,23 @@ impl AutoencoderKlWan {
         let quant_conv = Pointwise::new(&weights.pp("quant_conv"), 2 * z, 2 * z)?;
         let post_quant_conv = Pointwise::new(&weights.pp("post_quant_conv"), z, z)?;
         let decoder = Decoder::new(&weights.pp("decoder"), config)?;
-        let stats = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float).view([1, -1, 1, 1, 1]);
         Ok(Self {
-            config: config.clone(),
             encoder: Some((encoder, quant_conv)),
             decoder: Some((post_quant_conv, decoder)),
+            ..Self::without_weights(config)
+        })
+    }
+
+    /// Neither half: it knows its latents, and needs no weights for that.
+    pub fn without_weights(config: &VaeConfig) -> Self {
+        let stats = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float).view([1, -1, 1, 1, 1]);
+        Self {
+            config: config.clone(),
+            encoder: None,
+            decoder: None,
             latents_mean: stats(&config.latents_mean),
             latents_std: stats(&config.latents_std),
-        })
+        }
     }
 
     /// Drops the encoder: text to video does not need it.

@@ -1,3 +1,4 @@
+use sora_model::config::Numerics;
 use tch::Tensor;
 
 use super::rope::apply_rotary_emb;
@@ -27,10 +28,11 @@ pub(super) struct WanAttention {
     norm_k: RmsNorm,
     heads: i64,
     head_dim: i64,
+    numerics: Numerics,
 }
 
 impl WanAttention {
-    pub(super) fn new(weights: &Weights, dim: i64, heads: i64, eps: f64) -> Result<Self> {
+    pub(super) fn new(weights: &Weights, dim: i64, heads: i64, eps: f64, numerics: Numerics) -> Result<Self> {
         let linear = |name: &str| Linear::new(&weights.pp(name), dim, dim);
         Ok(Self {
             to_q: linear("to_q")?,
@@ -41,7 +43,25 @@ impl WanAttention {
             norm_k: RmsNorm::new(&weights.pp("norm_k"), dim, eps)?,
             heads,
             head_dim: dim / heads,
+            numerics,
         })
+    }
+
+    /// Normalised queries of `x` `[B, N, D]`: `[B, N, heads, head_dim]`.
+    fn query(&self, x: &Tensor) -> Tensor {
+        self.split_heads(&self.normed(&self.norm_q, &self.to_q.forward(x)))
+    }
+
+    /// Normalised keys of `x` `[B, N, D]`: `[B, N, heads, head_dim]`.
+    fn key(&self, x: &Tensor) -> Tensor {
+        self.split_heads(&self.normed(&self.norm_k, &self.to_k.forward(x)))
+    }
+
+    fn normed(&self, norm: &RmsNorm, x: &Tensor) -> Tensor {
+        match self.numerics {
+            Numerics::Diffusers => norm.forward(x),
+            Numerics::SelfForcing => norm.forward_rounded(x),
+        }
     }
 
     /// `[B, N, D]` → `[B, N, heads, head_dim]`, a view.
@@ -52,11 +72,11 @@ impl WanAttention {
 
     /// Self-attention of `x` `[B, N, D]` with rotary positions. `mask` is added to the scores, `[N, N]`.
     pub(super) fn self_attention(&self, x: &Tensor, rotary_emb: &Tensor, mask: Option<&Tensor>) -> Tensor {
-        let query = self.split_heads(&self.norm_q.forward(&self.to_q.forward(x)));
-        let key = self.split_heads(&self.norm_k.forward(&self.to_k.forward(x)));
+        let query = self.query(x);
+        let key = self.key(x);
         let value = self.split_heads(&self.to_v.forward(x));
-        let query = apply_rotary_emb(&query, rotary_emb).transpose(1, 2);
-        let key = apply_rotary_emb(&key, rotary_emb).transpose(1, 2);
+        let query = apply_rotary_emb(&query, rotary_emb, self.numerics).transpose(1, 2);
+        let key = apply_rotary_emb(&key, rotary_emb, self.numerics).transpose(1, 2);
         self.attend(&query, &key, &value.transpose(1, 2), mask)
     }
 
@@ -71,22 +91,22 @@ impl WanAttention {
         all: &Tensor,
         past: Option<(&Tensor, &Tensor)>,
     ) -> (Tensor, Tensor, Tensor) {
-        let query = self.split_heads(&self.norm_q.forward(&self.to_q.forward(x)));
-        let key = self.split_heads(&self.norm_k.forward(&self.to_k.forward(x)));
+        let query = self.query(x);
+        let key = self.key(x);
         let value = self.split_heads(&self.to_v.forward(x));
         let (keys, values) = match past {
             None => (key.shallow_clone(), value.shallow_clone()),
             Some((k, v)) => (Tensor::cat(&[k, &key], 1), Tensor::cat(&[v, &value], 1)),
         };
-        let query = apply_rotary_emb(&query, own).transpose(1, 2);
-        let keys = apply_rotary_emb(&keys, all).transpose(1, 2);
+        let query = apply_rotary_emb(&query, own, self.numerics).transpose(1, 2);
+        let keys = apply_rotary_emb(&keys, all, self.numerics).transpose(1, 2);
         (self.attend(&query, &keys, &values.transpose(1, 2), None), key, value)
     }
 
     /// What [`Self::cross_attention`] needs of `text` `[B, L, D]`.
     pub(super) fn keys_values(&self, text: &Tensor, bias: Option<&Tensor>) -> TextKeyValues {
         TextKeyValues {
-            key: self.split_heads(&self.norm_k.forward(&self.to_k.forward(text))).transpose(1, 2),
+            key: self.key(text).transpose(1, 2),
             value: self.split_heads(&self.to_v.forward(text)).transpose(1, 2),
             bias: bias.map(Tensor::shallow_clone),
         }
@@ -94,7 +114,7 @@ impl WanAttention {
 
     /// Attention of `x` `[B, N, D]` to a prompt. No mask: padding takes part, as in the reference.
     pub(super) fn cross_attention(&self, x: &Tensor, text: &TextKeyValues) -> Tensor {
-        let query = self.split_heads(&self.norm_q.forward(&self.to_q.forward(x))).transpose(1, 2);
+        let query = self.query(x).transpose(1, 2);
         self.attend(&query, &text.key, &text.value, text.bias.as_ref())
     }
 

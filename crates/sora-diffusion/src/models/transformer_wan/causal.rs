@@ -3,10 +3,13 @@
 //! A causal model makes a few latent frames at a time. What earlier frames mean to later ones is in the keys
 //! and values of every self-attention, which are kept: of the first frames (the *sink*) and of the last ones
 //! (the *window*), so that time and memory do not grow. Keys are kept as they are before the rotary
-//! embedding and rotated where they are read, by their place in the cache (as LongLive does; see
-//! arXiv 2509.22622): positions never leave the range that training saw, however long the stream is.
+//! embedding and rotated where they are read: by their place in the cache (as LongLive does; see
+//! arXiv 2509.22622), so that positions never leave the range that training saw, however long the stream is; or by
+//! the number of their frame in the stream, as the Self-Forcing code does (arXiv 2506.08009). The two differ only in
+//! how far the sink seems to be from the window.
 
-use tch::Tensor;
+use sora_model::config::Rotation;
+use tch::{Device, Tensor};
 
 use super::{TextContext, WanTransformer3DModel};
 
@@ -22,8 +25,11 @@ pub struct CacheLimits {
 /// Keys and values of the frames that are kept, for every block of the network.
 pub struct KvCache {
     limits: CacheLimits,
+    rotation: Rotation,
     layers: Vec<Option<LayerCache>>,
     tokens_per_frame: i64,
+    /// Frames that lay between the sink and the window.
+    forgotten: i64,
 }
 
 /// `[B, M, heads, head_dim]` each, keys not rotated.
@@ -36,7 +42,34 @@ impl KvCache {
     /// An empty cache for `model`.
     pub fn new(model: &WanTransformer3DModel, limits: CacheLimits) -> Self {
         let layers = (0..model.blocks.len()).map(|_| None).collect();
-        Self { limits, layers, tokens_per_frame: 0 }
+        Self { limits, rotation: Rotation::Relative, layers, tokens_per_frame: 0, forgotten: 0 }
+    }
+
+    /// The same, with positions as `rotation` says, and `forgotten` frames that lay between the sink and what it is to
+    /// hold of the window.
+    #[must_use]
+    pub fn with_rotation(mut self, rotation: Rotation, forgotten: i64) -> Self {
+        (self.rotation, self.forgotten) = (rotation, forgotten);
+        self
+    }
+
+    /// The position of the next block's first frame. With those of the block it must stay below the transformer's
+    /// `rope_max_seq_len`.
+    pub fn next_position(&self) -> i64 {
+        let past_sink = self.len() >= self.limits.sink;
+        self.len() + if past_sink && self.rotation == Rotation::Absolute { self.forgotten } else { 0 }
+    }
+
+    /// Runs of positions, first and length, of the frames that it holds.
+    fn positions(&self) -> Vec<(i64, i64)> {
+        let len = self.len();
+        match self.rotation {
+            Rotation::Relative => vec![(0, len)],
+            Rotation::Absolute => {
+                let sink = self.limits.sink.min(len);
+                vec![(0, sink), (sink + self.forgotten, len - sink)]
+            }
+        }
     }
 
     /// Latent frames it holds.
@@ -58,6 +91,7 @@ impl KvCache {
         if frames <= limit {
             return;
         }
+        self.forgotten += frames - limit;
         let sink = self.limits.sink.min(frames) * self.tokens_per_frame;
         let last = limit * self.tokens_per_frame - sink;
         let keep = |t: &Tensor| {
@@ -122,9 +156,12 @@ impl WanTransformer3DModel {
         let [p_t, p_h, p_w] = self.config.patch_size;
         let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
         let (f, h, w) = (t / p_t, h / p_h, w / p_w);
-        let start = cache.len();
-        let all = self.rope.forward(0, start + f, h, w, hidden_states.device());
-        let own = self.rope.forward(start, f, h, w, hidden_states.device());
+        let rotations = |(start, len)| self.rope.forward(start, len, h, w, Device::Cpu);
+        let own = rotations((cache.next_position(), f));
+        let past = cache.positions().into_iter().filter(|(_, len)| *len > 0).map(rotations);
+        let all: Vec<Tensor> = past.chain([own.shallow_clone()]).collect();
+        let device = hidden_states.device();
+        let (own, all) = (own.to_device(device), Tensor::cat(&all, 1).to_device(device));
         self.run(hidden_states, timestep, context, |i, attention, x| {
             let past = cache.layers[i].as_ref().map(|layer| (&layer.key, &layer.value));
             let (out, key, value) = attention.causal_attention(x, &own, &all, past);

@@ -1,3 +1,4 @@
+use sora_model::config::Numerics;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -11,10 +12,12 @@ pub(super) struct TimeEmbedder {
     linear_2: Linear,
     time_proj: Linear,
     dim: i64,
+    /// Of the sinusoid.
+    kind: Kind,
 }
 
 impl TimeEmbedder {
-    pub(super) fn new(weights: &Weights, freq_dim: i64, dim: i64) -> Result<Self> {
+    pub(super) fn new(weights: &Weights, freq_dim: i64, dim: i64, numerics: Numerics) -> Result<Self> {
         let embedder = weights.pp("time_embedder");
         Ok(Self {
             freq_dim,
@@ -22,6 +25,10 @@ impl TimeEmbedder {
             linear_2: Linear::new(&embedder.pp("linear_2"), dim, dim)?,
             time_proj: Linear::new(&weights.pp("time_proj"), dim, 6 * dim)?,
             dim,
+            kind: match numerics {
+                Numerics::Diffusers => Kind::Float,
+                Numerics::SelfForcing => Kind::Double,
+            },
         })
     }
 
@@ -29,16 +36,16 @@ impl TimeEmbedder {
     pub(super) fn forward(&self, timestep: &Tensor, kind: Kind) -> (Tensor, Tensor) {
         let t = if timestep.dim() == 1 { timestep.unsqueeze(1) } else { timestep.shallow_clone() };
         let (b, g) = t.size2().expect("timesteps are [B] or [B, G]");
-        let sinusoid = self.sinusoid(&t.to_kind(Kind::Float).reshape([b * g])).to_kind(self.linear_1.kind());
+        let sinusoid = self.sinusoid(&t.to_kind(self.kind).reshape([b * g])).to_kind(self.linear_1.kind());
         let temb = self.linear_2.forward(&self.linear_1.forward(&sinusoid).silu()).to_kind(kind);
         let timestep_proj = self.time_proj.forward(&temb.silu());
         (temb.view([b, g, self.dim]), timestep_proj.view([b, g, 6, self.dim]))
     }
 
-    /// `[n]` → `[n, freq_dim]`: cosines first, frequencies 10000^(−i/half), in f32.
+    /// `[n]` → `[n, freq_dim]`: cosines first, frequencies 10000^(−i/half).
     fn sinusoid(&self, t: &Tensor) -> Tensor {
         let half = self.freq_dim / 2;
-        let exponents = Tensor::arange(half, (Kind::Float, t.device())) * (-(10000f64.ln()) / half as f64);
+        let exponents = Tensor::arange(half, (self.kind, t.device())) * (-(10000f64.ln()) / half as f64);
         let angles = t.unsqueeze(1) * exponents.exp().unsqueeze(0);
         let emb = Tensor::cat(&[angles.cos(), angles.sin()], -1);
         if self.freq_dim % 2 == 1 { emb.constant_pad_nd([0, 1]) } else { emb }

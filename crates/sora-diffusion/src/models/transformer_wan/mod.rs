@@ -2,7 +2,9 @@
 //!
 //! Follows `models/transformers/transformer_wan.py` of diffusers 0.42 (Wan 2.1, arXiv 2503.20314; the
 //! idea of a transformer on latent patches is DiT's, arXiv 2212.09748). Modulation, residuals, norms and
-//! the time embedding are in f32 whatever the weights are in, as there.
+//! the time embedding are in f32 whatever the weights are in, as there; or, for checkpoints that were trained so, in
+//! the format of the weights, with angles in f64, as in `wan/modules/causal_model.py` of Self-Forcing
+//! ([`Numerics`]).
 //!
 //! Letters: B batch, C channels, T H W latent frames, height, width; F h w the same in patches;
 //! N = F·h·w tokens; D = heads × head dim; G groups of tokens that share a timestep; L text positions.
@@ -11,9 +13,10 @@ mod attention;
 mod block;
 mod causal;
 mod embeddings;
+mod positions;
 mod rope;
 
-use sora_model::config::TransformerConfig;
+use sora_model::config::{Numerics, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
@@ -22,13 +25,21 @@ use crate::weights::Weights;
 
 pub use attention::TextKeyValues;
 use attention::WanAttention;
-use block::{Modulation, WanTransformerBlock};
+use block::{Modulation, WanTransformerBlock, modulated_in};
 pub use causal::{CacheLimits, KvCache};
 use embeddings::{TextEmbedder, TimeEmbedder};
 use rope::RotaryPosEmbed;
 
 /// Modules whose parameters stay in f32 (`_keep_in_fp32_modules`).
 pub const KEEP_IN_F32: &[&str] = &["rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"];
+
+/// Modules whose parameters stay in f32 with these numerics.
+pub fn keep_in_f32(numerics: Numerics) -> &'static [&'static str] {
+    match numerics {
+        Numerics::Diffusers => KEEP_IN_F32,
+        Numerics::SelfForcing => &[],
+    }
+}
 
 /// Keys that official checkpoints carry and nobody uses (`_keys_to_ignore_on_load_unexpected`).
 pub const TOLERATED_KEYS: &[&str] = &["norm_added_q"];
@@ -51,35 +62,45 @@ pub struct WanTransformer3DModel {
     norm_out: LayerNorm,
     proj_out: Linear,
     scale_shift_table: Tensor,
+    numerics: Numerics,
 }
 
 impl WanTransformer3DModel {
-    /// Builds the network from the weights of `config`'s architecture.
+    /// Builds the network from the weights of `config`'s architecture, with the numerics of diffusers.
     ///
     /// # Errors
     /// Those of [`Weights::get`].
     pub fn new(weights: &Weights, config: &TransformerConfig) -> Result<Self> {
+        Self::with_numerics(weights, config, Numerics::Diffusers)
+    }
+
+    /// [`Self::new`] with other numerics. The weights should be laid out accordingly, see [`keep_in_f32`].
+    ///
+    /// # Errors
+    /// Those of [`Weights::get`].
+    pub fn with_numerics(weights: &Weights, config: &TransformerConfig, numerics: Numerics) -> Result<Self> {
         let dim = config.inner_dim();
         let embedder = weights.pp("condition_embedder");
         let blocks = (0..config.num_layers)
-            .map(|i| WanTransformerBlock::new(&weights.pp("blocks").pp(i), config))
+            .map(|i| WanTransformerBlock::new(&weights.pp("blocks").pp(i), config, numerics))
             .collect::<Result<Vec<_>>>()?;
         let patch: i64 = config.patch_size.iter().product();
         Ok(Self {
-            rope: RotaryPosEmbed::new(config.attention_head_dim, config.rope_max_seq_len),
+            rope: RotaryPosEmbed::new(config.attention_head_dim, config.rope_max_seq_len, numerics),
             patch_embedding: Linear::from_conv(
                 &weights.pp("patch_embedding"),
                 config.in_channels,
                 dim,
                 &config.patch_size,
             )?,
-            time_embedder: TimeEmbedder::new(&embedder, config.freq_dim, dim)?,
+            time_embedder: TimeEmbedder::new(&embedder, config.freq_dim, dim, numerics)?,
             text_embedder: TextEmbedder::new(&embedder.pp("text_embedder"), config.text_dim, dim)?,
             blocks,
             norm_out: LayerNorm::plain(dim, config.eps),
             proj_out: Linear::new(&weights.pp("proj_out"), dim, config.out_channels() * patch)?,
             scale_shift_table: weights.get("scale_shift_table", &[1, 2, dim])?,
             config: config.clone(),
+            numerics,
         })
     }
 
@@ -104,10 +125,19 @@ impl WanTransformer3DModel {
         prompt_embeds: &Tensor,
         weights_of_positions: Option<&Tensor>,
     ) -> TextContext {
+        let (embeds, bias) = match (weights_of_positions, self.numerics) {
+            (None, _) => (prompt_embeds.shallow_clone(), None),
+            (Some(weights), Numerics::SelfForcing) => {
+                positions::repeated(prompt_embeds, weights, self.kind())
+            }
+            (Some(weights), Numerics::Diffusers) => {
+                let (embeds, bias) = positions::spread(prompt_embeds, weights, self.kind());
+                (embeds, Some(bias))
+            }
+        };
+        let bias = bias.map(|bias| bias.unsqueeze(1).unsqueeze(1)); // [B, L] → [B, 1, 1, L]
         // [B, L, text_dim] → [B, L, D]
-        let text = self.text_embedder.forward(&prompt_embeds.to_kind(self.kind()));
-        // A weight n inside a softmax is a bias of ln n: [B, L] → [B, 1, 1, L]
-        let bias = weights_of_positions.map(|w| w.log().to_kind(self.kind()).unsqueeze(1).unsqueeze(1));
+        let text = self.text_embedder.forward(&embeds.to_kind(self.kind()));
         let blocks = self.blocks.iter().map(|block| block.attn2.keys_values(&text, bias.as_ref())).collect();
         TextContext { blocks }
     }
@@ -172,7 +202,8 @@ impl WanTransformer3DModel {
         }
 
         // 4. Output norm and projection; note temb here, not timestep_proj
-        let table = &self.scale_shift_table.unsqueeze(0) + temb.unsqueeze(2); // [B, G, 2, D]
+        let wide = modulated_in(self.numerics, self.kind());
+        let table = self.scale_shift_table.unsqueeze(0).to_kind(wide) + temb.unsqueeze(2); // [B, G, 2, D]
         let m = Modulation::new(&table.select(2, 0), &table.select(2, 1));
         let x = m.apply(&self.norm_out.forward(&x)).to_kind(self.kind());
         debug_assert_eq!(x.size(), [b, n, dim]);

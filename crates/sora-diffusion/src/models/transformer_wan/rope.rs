@@ -1,9 +1,10 @@
+use sora_model::config::Numerics;
 use tch::{Device, Kind, Tensor};
 
 /// Rotary position embedding over frame, row and column (`WanRotaryPosEmbed`).
 ///
 /// The head dimension is split in three: rows and columns get `2·(d/6)` each, frames the rest. Angles
-/// are computed in f64 and stored in f32, theta is 10000.
+/// are computed in f64 and stored in f32, or in f64 with the numerics of Self-Forcing; theta is 10000.
 pub(super) struct RotaryPosEmbed {
     /// Complex rotations `[max_seq_len, d/2]` of each axis, side by side.
     axes: [Axis; 3],
@@ -15,13 +16,13 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(dim: i64, max_seq_len: i64) -> Self {
+    fn new(dim: i64, max_seq_len: i64, kind: Kind) -> Self {
         let half = dim / 2;
         let exponents = Tensor::arange(half, (Kind::Double, Device::Cpu)) * (2.0 / dim.max(1) as f64);
         let frequencies = Tensor::from(10000f64).pow(&exponents).reciprocal(); // [half]
         let positions = Tensor::arange(max_seq_len, (Kind::Double, Device::Cpu));
         let angles = positions.unsqueeze(1) * frequencies.unsqueeze(0); // [max_seq_len, half]
-        Self { cos: angles.cos().to_kind(Kind::Float), sin: angles.sin().to_kind(Kind::Float) }
+        Self { cos: angles.cos().to_kind(kind), sin: angles.sin().to_kind(kind) }
     }
 
     fn rotations(&self, start: i64, len: i64) -> Tensor {
@@ -30,9 +31,10 @@ impl Axis {
 }
 
 impl RotaryPosEmbed {
-    pub(super) fn new(head_dim: i64, max_seq_len: i64) -> Self {
+    pub(super) fn new(head_dim: i64, max_seq_len: i64, numerics: Numerics) -> Self {
         let side = 2 * (head_dim / 6);
-        let axes = [head_dim - 2 * side, side, side].map(|dim| Axis::new(dim, max_seq_len));
+        let kind = rotated_in(numerics);
+        let axes = [head_dim - 2 * side, side, side].map(|dim| Axis::new(dim, max_seq_len, kind));
         Self { axes }
     }
 
@@ -49,11 +51,19 @@ impl RotaryPosEmbed {
     }
 }
 
-/// Rotates neighbouring pairs of `x` `[B, N, heads, head_dim]`; computed in f32, returned in the kind of `x`.
+/// The kind that rotations are computed in.
+fn rotated_in(numerics: Numerics) -> Kind {
+    match numerics {
+        Numerics::Diffusers => Kind::Float,
+        Numerics::SelfForcing => Kind::Double,
+    }
+}
+
+/// Rotates neighbouring pairs of `x` `[B, N, heads, head_dim]`; returned in the kind of `x`.
 ///
 /// A pair is read as one complex number, so the whole rotation is a single complex product.
-pub(super) fn apply_rotary_emb(x: &Tensor, rotations: &Tensor) -> Tensor {
+pub(super) fn apply_rotary_emb(x: &Tensor, rotations: &Tensor, numerics: Numerics) -> Tensor {
     let (b, n, heads, d) = x.size4().expect("B N heads head_dim");
-    let pairs = x.to_kind(Kind::Float).view([b, n, heads, d / 2, 2]).view_as_complex();
+    let pairs = x.to_kind(rotated_in(numerics)).view([b, n, heads, d / 2, 2]).view_as_complex();
     (pairs * rotations).view_as_real().view([b, n, heads, d]).to_kind(x.kind())
 }

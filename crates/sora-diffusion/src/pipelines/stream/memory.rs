@@ -1,5 +1,6 @@
 //! What a stream remembers, and telling it another prompt.
 
+use sora_model::config::Rotation;
 use tch::Tensor;
 
 use super::super::TextToVideoPipeline;
@@ -17,35 +18,73 @@ struct Branch {
 /// The past of a stream: as latents, and as what the transformer made of them under each prompt.
 pub(super) struct Memory {
     limits: CacheLimits,
-    /// The latents behind the keys and values, oldest first: the sink's, then the window's. `[1, C, 1, H, W]`
+    rotation: Rotation,
+    /// The latents behind the keys and values, oldest first: the sink's, then the window's, in the blocks that they
+    /// were made in. `[1, C, T, H, W]`
     kept: Vec<Tensor>,
+    /// Latent frames since the beginning, those that are forgotten among them.
+    seen: i64,
     conditional: Option<Branch>,
     /// Only with guidance.
     unconditional: Option<Branch>,
 }
 
 impl Memory {
-    pub(super) fn new(limits: CacheLimits) -> Self {
-        Self { limits, kept: Vec::new(), conditional: None, unconditional: None }
+    pub(super) fn new(limits: CacheLimits, rotation: Rotation) -> Self {
+        Self { limits, rotation, kept: Vec::new(), seen: 0, conditional: None, unconditional: None }
     }
 
     /// Latent frames.
     pub(super) fn len(&self) -> i64 {
-        self.kept.len() as i64
+        self.kept.iter().map(|latents| latents.size()[2]).sum()
+    }
+
+    /// Whether this is the prompt that it was told last.
+    pub(super) fn is_told(&self, prompt: &str) -> bool {
+        self.conditional.as_ref().is_some_and(|branch| branch.prompt == prompt)
+    }
+
+    /// The position of the next latent frame.
+    pub(super) fn next_position(&self) -> i64 {
+        self.conditional.as_ref().map_or(0, |branch| branch.cache.next_position())
     }
 
     fn keep(&mut self, latents: &Tensor) {
+        self.seen += latents.size()[2];
         self.kept.push(latents.copy());
-        if self.len() > self.limits.frames {
-            let oldest_of_window = self.limits.sink as usize;
-            drop(self.kept.remove(oldest_of_window));
+        forget(&mut self.kept, self.limits);
+    }
+}
+
+/// Drops what is older than the window and younger than the sink.
+fn forget(kept: &mut Vec<Tensor>, limits: CacheLimits) {
+    let frames: i64 = kept.iter().map(|latents| latents.size()[2]).sum();
+    let (mut first, mut left) = (0, frames - limits.frames);
+    let mut at = 0;
+    while left > 0 && at < kept.len() {
+        let latents = &kept[at];
+        let length = latents.size()[2];
+        // The block's own part of the sink, then what goes of it, then what stays of it.
+        let sink = (limits.sink - first).clamp(0, length);
+        let gone = left.min(length - sink);
+        let parts = [latents.narrow(2, 0, sink), latents.narrow(2, sink + gone, length - sink - gone)];
+        first += length;
+        left -= gone;
+        if gone == 0 {
+            at += 1;
+            continue;
         }
+        let parts: Vec<Tensor> = parts.iter().filter(|part| part.size()[2] > 0).map(Tensor::copy).collect();
+        let count = parts.len();
+        kept.splice(at..=at, parts);
+        at += count;
     }
 }
 
 impl Branch {
-    fn remember(&mut self, transformer: &WanTransformer3DModel, latents: &Tensor) {
-        let clean = Tensor::from_slice(&[0f32]).to_device(latents.device());
+    /// `noise` is the timestep of finished frames, which the model was trained to find in its context.
+    fn remember(&mut self, transformer: &WanTransformer3DModel, latents: &Tensor, noise: f64) {
+        let clean = Tensor::from_slice(&[noise as f32]).to_device(latents.device());
         transformer.remember_block(latents, &clean, &self.context, &mut self.cache);
     }
 }
@@ -63,6 +102,7 @@ impl TextToVideoPipeline {
         if memory.conditional.as_ref().is_none_or(|branch| branch.prompt != prompt) {
             if !keep_past {
                 memory.kept.clear();
+                memory.seen = 0;
                 memory.unconditional = None;
             }
             memory.conditional = Some(self.branch(memory, prompt)?);
@@ -77,10 +117,11 @@ impl TextToVideoPipeline {
     fn branch(&self, memory: &Memory, prompt: &str) -> Result<Branch> {
         let embeds = self.encode_prompt(prompt)?;
         let context = self.transformer.encode_context(&embeds.embeds, embeds.weights.as_ref());
-        let cache = KvCache::new(&self.transformer, memory.limits);
+        let cache = KvCache::new(&self.transformer, memory.limits)
+            .with_rotation(memory.rotation, memory.seen - memory.len());
         let mut branch = Branch { prompt: prompt.to_owned(), context, cache };
         for latents in &memory.kept {
-            branch.remember(&self.transformer, latents);
+            branch.remember(&self.transformer, latents, self.dir.causal().context_noise);
         }
         Ok(branch)
     }
@@ -115,7 +156,36 @@ impl TextToVideoPipeline {
         }
         memory.keep(latents);
         for branch in [&mut memory.conditional, &mut memory.unconditional].into_iter().flatten() {
-            branch.remember(&self.transformer, latents);
+            branch.remember(&self.transformer, latents, self.dir.causal().context_noise);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Latents whose only value is the number of their frame.
+    fn block(frames: std::ops::Range<i64>) -> Tensor {
+        Tensor::from_slice(&frames.collect::<Vec<_>>()).view([1, 1, -1, 1, 1])
+    }
+
+    fn kept(blocks: &[std::ops::Range<i64>], sink: i64, frames: i64) -> Vec<Vec<i64>> {
+        let mut kept = Vec::new();
+        for frames_of_block in blocks {
+            kept.push(block(frames_of_block.clone()));
+            forget(&mut kept, CacheLimits { sink, frames });
+        }
+        kept.iter().map(|latents| Vec::<i64>::try_from(latents.view([-1])).expect("numbers")).collect()
+    }
+
+    #[test]
+    fn the_sink_and_the_last_frames_are_kept_in_their_blocks() {
+        assert_eq!(kept(&[0..1, 1..2, 2..3, 3..4, 4..5], 1, 3), [[0], [3], [4]]);
+        assert_eq!(kept(&[0..3, 3..6, 6..9, 9..12], 3, 6), [[0, 1, 2], [9, 10, 11]]);
+        assert_eq!(kept(&[0..3, 3..6, 6..9], 2, 4), [vec![0, 1], vec![7, 8]]);
+        assert_eq!(kept(&[0..3, 3..6, 6..9], 0, 4), [vec![5], vec![6, 7, 8]]);
+        assert_eq!(kept(&[0..1, 1..4, 4..7], 2, 5), [vec![0], vec![1], vec![4, 5, 6]]);
+        assert_eq!(kept(&[0..3, 3..6], 3, 3), [[0, 1, 2]]);
     }
 }

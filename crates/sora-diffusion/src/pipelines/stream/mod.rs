@@ -1,23 +1,26 @@
 //! Video without an end: block after block over a cache of keys and values.
 //!
-//! A block is one latent frame: one frame of video at the beginning of the stream, then as many as the VAE
-//! compresses into one. It is made from noise, or from frames of a source (video to video as in SDEdit, arXiv
+//! A block is as many latent frames as the model makes at once, one or a few. A latent frame is one frame of video at
+//! the beginning of the stream, then as many as the VAE compresses into one. A block is made from noise, or from frames of a source (video to video as in SDEdit, arXiv
 //! 2108.01073: encoded, noised by a strength, denoised). Only models that were trained block-causally (sora-tiny,
 //! the Self-Forcing family) make sense of it.
 
 mod memory;
 mod schedule;
+mod solver;
 
+use sora_model::config::CausalConfig;
 use tch::{Kind, Tensor};
 
 use self::memory::Memory;
-use self::schedule::{Pace, levels};
+use self::schedule::Pace;
+use self::solver::Fresh;
+use super::decoding::DecoderMemory;
 use super::text_to_video::{TextToVideoPipeline, report};
 use super::{FrameBatch, OnFrames, OnProgress, Progress, to_rgb8};
 use crate::error::{DiffusionError, Result};
 use crate::models::autoencoder_kl_wan::FeatureCache;
 use crate::models::transformer_wan::CacheLimits;
-use crate::noise::seeded_noise;
 
 /// Seeds of one stream lie this far apart (2⁶⁴ over the golden ratio), so that no two blocks share one.
 const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -31,8 +34,8 @@ pub struct StreamOptions {
     pub height: i64,
     /// Same seed and same blocks, same video.
     pub seed: u64,
-    /// What the model remembers, in latent frames, 0 ≤ sink ≤ frames; `None` for the length of the model's own
-    /// clips with a sink of one frame.
+    /// What the model remembers, in latent frames, 0 ≤ sink ≤ frames; `None` for what the model was made for
+    /// ([`CausalConfig`]).
     pub memory: Option<CacheLimits>,
 }
 
@@ -58,7 +61,8 @@ pub struct BlockRequest<'a> {
 /// Frames that a block is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockSource<'a> {
-    /// RGB24 `[frames, height, width, 3]`, [`BlockStream::block_frames`] of them.
+    /// RGB24 `[frames, height, width, 3]`, [`BlockStream::block_frames`] of them. Fewer make a block of fewer latent
+    /// frames; they must be whole ones.
     pub pixels: &'a [u8],
     /// How much is made anew: 0 keeps the frames as the VAE sees them, 1 keeps nothing.
     pub strength: f64,
@@ -78,20 +82,37 @@ pub struct BlockStream {
     /// The past of the source, where a source prompt is given.
     source_memory: Memory,
     encoder: FeatureCache,
-    decoder: FeatureCache,
+    decoder: DecoderMemory,
     pace: Pace,
     /// Blocks made.
     blocks: u64,
-    /// Frames of every block but the first.
+    /// Frames of every latent frame but the first.
     factor: i64,
+    causal: CausalConfig,
     /// A block was broken off in the middle: what follows would not fit.
     broken: bool,
 }
 
 impl BlockStream {
-    /// Frames of the next block: 1, or the VAE's temporal factor.
+    /// Frames of the next block: the VAE's temporal factor times the model's latent frames; of the first block, whose
+    /// first latent frame is one frame, correspondingly fewer.
     pub fn block_frames(&self) -> i64 {
-        if self.blocks == 0 { 1 } else { self.factor }
+        self.frames_of(self.causal.block_size(self.blocks))
+    }
+
+    /// Frames that so many latent frames make now.
+    fn frames_of(&self, latent: i64) -> i64 {
+        if self.blocks == 0 { 1 + (latent - 1) * self.factor } else { latent * self.factor }
+    }
+
+    /// Latent frames of the next block.
+    fn latent_frames(&self, source: Option<&BlockSource<'_>>) -> i64 {
+        let whole = self.causal.block_size(self.blocks);
+        let frame = self.options.width * self.options.height * 3;
+        let fits = |latent: &i64| {
+            source.is_none_or(|source| source.pixels.len() as i64 == self.frames_of(*latent) * frame)
+        };
+        (1..=whole).rev().find(fits).unwrap_or(whole)
     }
 
     /// Blocks made so far.
@@ -108,6 +129,8 @@ impl BlockStream {
 /// Where denoising begins.
 struct Beginning {
     noise: Tensor,
+    /// Noise for what is noised again.
+    fresh: Fresh,
     /// The source's latents, as the transformer sees them.
     clean: Option<Tensor>,
     /// The noise levels to visit.
@@ -123,31 +146,35 @@ impl TextToVideoPipeline {
         self.check_size(options.width, options.height)?;
         let memory = options.memory.unwrap_or_else(|| self.default_memory());
         let most = self.transformer.config().rope_max_seq_len;
-        if !(0 <= memory.sink && memory.sink <= memory.frames && memory.frames < most) {
+        let block = self.dir.causal().num_frame_per_block;
+        if !(0 <= memory.sink && memory.sink <= memory.frames && memory.frames <= most - block) {
             return Err(DiffusionError::Request {
                 what: "memory",
                 value: format!("a sink of {} in {} frames", memory.sink, memory.frames),
-                bound: format!("it must be 0 <= sink <= frames < {most}"),
+                bound: format!("it must be 0 <= sink <= frames <= {}", most - block),
             });
         }
         Ok(BlockStream {
             options: options.clone(),
-            memory: Memory::new(memory),
-            source_memory: Memory::new(memory),
+            memory: Memory::new(memory, self.dir.causal().rotation),
+            source_memory: Memory::new(memory, self.dir.causal().rotation),
             encoder: FeatureCache::new(),
-            decoder: FeatureCache::new(),
+            decoder: DecoderMemory::default(),
             pace: Pace::default(),
             blocks: 0,
             factor: self.vae.config().temporal_scale_factor(),
+            causal: self.dir.causal().clone(),
             broken: false,
         })
     }
 
-    /// Positions never exceed those of the model's own clips.
+    /// What the model says, or as much as never exceeds the positions of its own clips.
     fn default_memory(&self) -> CacheLimits {
+        let causal = self.dir.causal();
         let latent = self.dir.size_rules().num_latent_frames(self.dir.native().num_frames);
-        let frames = (i64::from(latent) - 1).max(1);
-        CacheLimits { sink: 1.min(frames), frames }
+        let least = if causal.local_attn_size < 0 { 1 } else { 0 };
+        let frames = causal.context(latent.into()).max(least);
+        CacheLimits { sink: causal.sink_size.min(frames), frames }
     }
 
     /// Makes the next block and hands its frames to `on_frames`, all in one call.
@@ -172,8 +199,7 @@ impl TextToVideoPipeline {
         let latents = self.block_latents(stream, request, on_progress)?;
         let (data, video) = {
             let _span = tracing::debug_span!("decode", block = stream.blocks).entered();
-            let z = self.vae.denormalize_latents(&latents.to_kind(self.kinds.vae));
-            let video = self.vae.decode_chunk(&z, &mut stream.decoder);
+            let video = self.decode_chunk(&latents, &mut stream.decoder);
             (to_rgb8(&video), video)
         };
         stream.blocks += 1;
@@ -198,20 +224,25 @@ impl TextToVideoPipeline {
         if !request.guidance_scale.is_finite() {
             return refuse("guidance_scale", request.guidance_scale.to_string(), "a finite number");
         }
+        self.check_position(stream, request)?;
         let Some(source) = &request.source else { return Ok(()) };
         if !(0.0..=1.0).contains(&source.strength) {
             return refuse("strength", source.strength.to_string(), "0 to 1");
         }
         let BlockStream { options: StreamOptions { width, height, .. }, .. } = stream;
-        let wanted = stream.block_frames() * width * height * 3;
+        let (frame, latent) = (width * height * 3, stream.latent_frames(Some(source)));
+        let wanted = stream.frames_of(latent) * frame;
         if source.pixels.len() as i64 != wanted {
-            let bound = format!("{wanted}: {} frames of {width}x{height}", stream.block_frames());
+            let mut bound = format!("{wanted}: {} frames of {width}x{height}", stream.block_frames());
+            if latent > 1 {
+                bound += &format!(", or {} and so on in steps of {}", stream.frames_of(1), stream.factor);
+            }
             return refuse("bytes of the source", source.pixels.len().to_string(), &bound);
         }
         Ok(())
     }
 
-    /// The block's latents `[1, z_dim, 1, H', W']` in f32, remembered.
+    /// The block's latents `[1, z_dim, T', H', W']` in f32, remembered.
     fn block_latents(
         &self,
         stream: &mut BlockStream,
@@ -221,7 +252,7 @@ impl TextToVideoPipeline {
         report(on_progress, Progress::Encoding)?;
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
         self.tell_prompt(&mut stream.memory, request.prompt, negative, request.keep_past)?;
-        let Beginning { noise, clean, levels } = self.beginning(stream, request)?;
+        let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
         if let Some(source_prompt) = contrast {
@@ -246,7 +277,10 @@ impl TextToVideoPipeline {
                 }
                 _ => self.block_velocity(&stream.memory, &latents, sigma, request.guidance_scale),
             };
-            latents += velocity.to_kind(Kind::Float) * (next - sigma);
+            latents = match contrast {
+                Some(_) => solver::euler(latents, &velocity, (sigma, next)),
+                None => self.advance(latents, &velocity, (sigma, next), || fresh.draw(step)),
+            };
         }
         report(on_progress, Progress::Step { step: of, of })?;
         let _span = tracing::debug_span!("remember").entered();
@@ -260,16 +294,18 @@ impl TextToVideoPipeline {
     fn beginning(&self, stream: &mut BlockStream, request: &BlockRequest<'_>) -> Result<Beginning> {
         let StreamOptions { width, height, seed, .. } = stream.options;
         let scale = self.vae.config().spatial_scale_factor();
-        let shape = [1, self.transformer.config().in_channels, 1, height / scale, width / scale];
-        let shift = self.dir.scheduler().shift_of_flow();
-        let fresh = request.source.is_none_or(|source| source.fresh_noise);
-        let seed = seed.wrapping_add(if fresh { stream.blocks.wrapping_mul(SEED_STEP) } else { 0 });
-        let noise = seeded_noise(seed, &shape).to_device(self.device);
+        let latent = stream.latent_frames(request.source.as_ref());
+        let shape = [latent, self.transformer.config().in_channels, height / scale, width / scale];
+        let anew = request.source.is_none_or(|source| source.fresh_noise);
+        let seed = seed.wrapping_add(if anew { stream.blocks.wrapping_mul(SEED_STEP) } else { 0 });
+        let fresh = Fresh { seed, shape, device: self.device, rounded_to: self.latents_in() };
+        let noise = fresh.first();
+        let alone = stream.memory.len() == 0;
         let Some(source) = request.source else {
-            let levels = levels(1.0, request.num_inference_steps, shift);
-            return Ok(Beginning { noise, clean: None, levels });
+            let levels = self.block_levels(1.0, request.num_inference_steps, alone);
+            return Ok(Beginning { noise, fresh, clean: None, levels });
         };
-        let frames = stream.block_frames();
+        let frames = stream.frames_of(latent);
         let video = Tensor::from_data_size(source.pixels, &[frames, height, width, 3], Kind::Uint8)
             .to_device(self.device);
         // T H W 3 → 1 3 T H W in −1…1
@@ -284,7 +320,7 @@ impl TextToVideoPipeline {
         let z = encoder.encode_chunk(&video.to_kind(self.kinds.vae), &mut stream.encoder).mode();
         // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
         let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
-        let levels = levels(strength, request.num_inference_steps, shift);
-        Ok(Beginning { noise, clean: Some(clean), levels })
+        let levels = self.block_levels(strength, request.num_inference_steps, alone);
+        Ok(Beginning { noise, fresh, clean: Some(clean), levels })
     }
 }
