@@ -21,6 +21,8 @@ pub(crate) struct ModelInfo {
     pub(crate) rules: SizeRules,
     /// Frames of a block of a stream, but of the first: what the VAE makes one latent frame of.
     pub(crate) block_frames: u32,
+    /// By how much the noise levels of its schedule are shifted.
+    pub(crate) shift: f64,
     pub(crate) options: ModelOptions,
     /// What the transformer's weights are.
     pub(crate) weights: WeightsDigest,
@@ -63,6 +65,7 @@ impl ModelInfo {
             rules: dir.size_rules(),
             // Config::check bounds it far below.
             block_frames: dir.vae().temporal_scale_factor() as u32,
+            shift: dir.scheduler().shift_of_flow(),
             options: ModelOptions {
                 model_path: path,
                 transformer_file: choice.transformer_file.clone(),

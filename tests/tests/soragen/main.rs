@@ -11,3 +11,4 @@ mod parity;
 mod sharing;
 mod states;
 mod storyboard;
+mod video;

@@ -6,3 +6,5 @@ mod frames;
 mod latency;
 mod live;
 mod states;
+mod sync;
+mod webrtc;
