@@ -25,6 +25,40 @@ pub(crate) fn strengths(drawn: usize, shift: f64) -> Vec<f64> {
     (0..drawn).map(level).map(|level| level / (shift - (shift - 1.0) * level)).collect()
 }
 
+/// What the model does not see of a picture that its own follow: it fades out over the first of them, so that the join
+/// does not show.
+pub(crate) struct Detail(Vec<i16>);
+
+impl Detail {
+    /// Of a picture, and of what the model makes of it unchanged.
+    pub(crate) fn lost(own: &[u8], seen: &[u8]) -> Self {
+        Self(own.iter().zip(seen).map(|(own, seen)| i16::from(*own) - i16::from(*seen)).collect())
+    }
+
+    /// Lays it over the pictures that follow.
+    pub(crate) fn fade_out(&self, made: &mut [u8]) {
+        let size = self.0.len().max(1);
+        let count = made.len() / size;
+        for (n, picture) in made.chunks_exact_mut(size).enumerate() {
+            let (left, of) = ((count - n) as i16, count as i16 + 1);
+            for (pixel, lost) in picture.iter_mut().zip(&self.0) {
+                *pixel = (i16::from(*pixel) + lost * left / of).clamp(0, 255) as u8;
+            }
+        }
+    }
+}
+
+/// Fades pictures of `size` bytes into those that they were drawn to, so that what follows these joins on.
+pub(crate) fn fade_into(made: &mut [u8], target: &[u8], size: usize) {
+    let count = made.len() / size.max(1);
+    for (n, (picture, target)) in made.chunks_exact_mut(size).zip(target.chunks_exact(size)).enumerate() {
+        let (share, of) = (n as u32 + 1, count as u32 + 1);
+        for (pixel, target) in picture.iter_mut().zip(target) {
+            *pixel = ((u32::from(*pixel) * (of - share) + u32::from(*target) * share) / of) as u8;
+        }
+    }
+}
+
 /// The last of these frames in whole blocks, joined, to be remembered: the first one of `first` frames, the others of
 /// `block`. Where there are too few for one, the first frame stood still before.
 pub(crate) fn context(frames: &[Vec<u8>], first: usize, block: usize) -> Vec<Vec<u8>> {
@@ -60,6 +94,18 @@ mod tests {
         close(strengths(3, 1.0), &[0.9, 0.6, 0.3]);
         // 3 t / (1 + 2 t) is 0.9 at 3/4 and 0.3 at 1/8.
         close(strengths(2, 3.0), &[0.75, 0.125]);
+    }
+
+    #[test]
+    fn joins_fade() {
+        // The model sees 90 for 100 and 250 for 255.
+        let detail = Detail::lost(&[100, 255], &[90, 250]);
+        let mut made = [90, 250, 90, 252, 90, 250, 90, 250];
+        detail.fade_out(&mut made);
+        assert_eq!(made, [98, 254, 96, 255, 94, 252, 92, 251]);
+        let mut made = [0, 100, 0, 100, 0, 100];
+        fade_into(&mut made, &[200, 100, 200, 0, 200, 100], 2);
+        assert_eq!(made, [50, 100, 100, 50, 150, 100]);
     }
 
     #[test]

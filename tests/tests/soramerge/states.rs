@@ -112,3 +112,25 @@ fn a_flush_on_an_input_throws_away_what_waits_there_and_the_output_goes_on() {
         assert_eq!(report.errors(), [], "{name} after {moment} ms");
     }
 }
+
+#[test]
+fn nothing_is_left_of_an_element_that_nobody_holds() {
+    let model = Model::new();
+    // Stopped in the middle, and after its end.
+    for runs in [false, true] {
+        let mut playing = play(&line(&model, "num-inference-steps=20"));
+        playing.pipeline.set_state(gst::State::Playing).expect("it starts");
+        if runs {
+            playing.wait_for_end();
+        } else {
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        let merge = playing.pipeline.by_name("merge").expect("it is there").downgrade();
+        drop(playing.stop());
+        let deadline = Instant::now() + DEADLINE;
+        while merge.upgrade().is_some() {
+            assert!(Instant::now() < deadline, "somebody holds it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

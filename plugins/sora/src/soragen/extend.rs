@@ -9,7 +9,7 @@ use sora_engine_api::{EngineError, Source};
 use super::VideoMode;
 use super::stream::Maker;
 use super::video::ClipFile;
-use crate::bridge;
+use crate::bridge::{self, Detail};
 
 /// Most bytes of frames that are held back: those that are made backwards come out in the end only.
 const MOST_HELD: u64 = 2 << 30;
@@ -92,12 +92,15 @@ impl Maker<'_> {
                 self.show(&frame)?;
             }
         }
-        self.remember(tail.make_contiguous())?;
+        let mut detail = self.remember(tail.make_contiguous())?;
         if !looped {
-            return self.go_on();
+            return self.go_on(detail);
         }
         for _ in drawn..self.blocks() {
-            let made = self.made(None)?;
+            let mut made = self.made(None)?;
+            if let Some(detail) = detail.take() {
+                detail.fade_out(&mut made);
+            }
             self.show(&made)?;
         }
         self.drawn_to(&head.concat())
@@ -125,11 +128,15 @@ impl Maker<'_> {
             return Err(EngineError::Request(text));
         }
         let backwards: Vec<Frame> = head.iter().rev().cloned().collect();
-        self.remember(&backwards)?;
+        let detail = self.remember(&backwards)?;
         let mut made = Vec::new();
         let wanted = num_frames as usize * size;
         while made.len() < wanted {
-            made.extend(self.made(None)?);
+            let mut block = self.made(None)?;
+            if let (true, Some(detail)) = (made.is_empty(), &detail) {
+                detail.fade_out(&mut block);
+            }
+            made.extend(block);
         }
         made.truncate(wanted);
         for frame in made.chunks_exact(size).rev() {
@@ -161,20 +168,26 @@ impl Maker<'_> {
         self.drawn_to(&head)
     }
 
-    /// Makes frames part of what the model remembers, as many of the last ones as make whole blocks.
-    fn remember(&mut self, frames: &[Frame]) -> Result<(), EngineError> {
+    /// Makes frames part of what the model remembers, as many of the last ones as make whole blocks. Gives what it does
+    /// not see of the last.
+    fn remember(&mut self, frames: &[Frame]) -> Result<Option<Detail>, EngineError> {
+        let mut seen = Vec::new();
         for pixels in bridge::context(frames, self.stream.block_frames(), self.worker.block_frames()) {
-            let _ = self.made(Some(Source::as_it_is(&pixels)))?;
+            seen = self.made(Some(Source::as_it_is(&pixels)))?;
         }
-        Ok(())
+        let seen = seen.chunks_exact(self.frame_size()).last();
+        Ok(frames.last().zip(seen).map(|(own, seen)| Detail::lost(own, seen)))
     }
 
     /// New frames up to the clip's length, or without an end.
-    fn go_on(&mut self) -> Result<(), EngineError> {
+    fn go_on(&mut self, mut detail: Option<Detail>) -> Result<(), EngineError> {
         let size = self.frame_size();
         let (mut left, endless) = (self.generation.num_frames as usize, self.generation.num_frames == 0);
         while endless || left > 0 {
             let Some(mut made) = self.block(None)? else { return Ok(()) };
+            if let Some(detail) = detail.take() {
+                detail.fade_out(&mut made);
+            }
             if !endless {
                 made.truncate(left * size);
                 left -= made.len() / size;
@@ -190,7 +203,10 @@ impl Maker<'_> {
         let strengths = bridge::strengths(target.len() / block, self.worker.shift());
         for (n, (pixels, strength)) in target.chunks(block).zip(strengths).enumerate() {
             let source = Source { strength, fresh_noise: true, cut: n == 0, ..Source::as_it_is(pixels) };
-            let made = self.made(Some(source))?;
+            let mut made = self.made(Some(source))?;
+            if (n + 1) * block >= target.len() {
+                bridge::fade_into(&mut made, pixels, self.frame_size());
+            }
             self.show(&made)?;
         }
         Ok(())

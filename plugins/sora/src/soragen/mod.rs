@@ -32,10 +32,11 @@
 //! picture is, its frames left out or repeated to keep its speed at the rate of the output. `video-mode` says what comes
 //! out: the clip and then `num-frames` new frames, the new ones alone, or `num-frames` that lead to the clip and then the
 //! clip. What comes before is made backwards, by a model that knows only forwards: it suits what may as well run
-//! backwards. A clip that cannot be decoded is one error; of one that breaks off, what there is counts.
+//! backwards. What the model does not see of the clip's outermost frame fades out over the first new block. A clip that
+//! cannot be decoded is one error; of one that breaks off, what there is counts.
 //!
 //! With `loop` the end leads back to the beginning: the last blocks, up to three and at most half of them, are drawn to
-//! the frames that the first one follows. With `video` these are the clip's first frames, which therefore come last.
+//! the frames that the first one follows. With `video` these are the clip's first frames, which therefore come last. The last of these blocks fades into the very frames.
 //!
 //! With `prompt-fade` another prompt takes hold gradually: its embeddings are mixed into those of the one before, and
 //! the past is kept meanwhile, whatever `prompt-change` says.

@@ -8,7 +8,8 @@
 //! The frames of `from` pass. At its end the model remembers the last of them, and makes `duration` of video: the first
 //! blocks freely, as `prompt` says (fading into `to-prompt` where that is set), the last ones, up to three and at most
 //! half of them, drawn to the first frames of `to` with falling noise (SDEdit). The frames of `to` after those pass.
-//! Without a model that was trained for it, a bridge is no more than this ramp.
+//! What the model does not see of the last frame of `from` fades out over the first block, and the last block fades into
+//! the frames of `to`. Without a model that was trained for it, a bridge is no more than this ramp.
 //!
 //! Two always pads, each with a part of its own. The clips come one after the other, as in `concat`, so the element is
 //! no aggregator: those wait for data of all inputs and pair what is due at the same time, while here the second input

@@ -39,13 +39,15 @@ pub(super) struct Retime {
     /// The time of an input's frame and the number that it has.
     origin: Option<(gst::ClockTime, u64)>,
     next: u64,
+    /// When the last frame began.
+    last: Option<gst::ClockTime>,
     /// When the last frame ends.
     end: gst::ClockTime,
 }
 
 impl Retime {
     pub(super) fn new(rate: gst::Fraction) -> Self {
-        Self { rate, origin: None, next: 0, end: gst::ClockTime::ZERO }
+        Self { rate, origin: None, next: 0, last: None, end: gst::ClockTime::ZERO }
     }
 
     /// A frame at this running time, so long. One without a time follows the one before.
@@ -53,6 +55,7 @@ impl Retime {
         let duration = duration.unwrap_or_else(|| time_of(1, self.rate));
         let time = time.unwrap_or(self.end);
         let (origin, at) = *self.origin.get_or_insert((time, self.next));
+        let last = self.last.replace(time).unwrap_or(time);
         let mut due = Due::default();
         if time + HOLE < self.end {
             // Time began anew.
@@ -66,8 +69,9 @@ impl Retime {
                 false => due.repeats = missing,
             }
             self.next = self.next.max(number);
-            // Its time is over before that of the output's next frame begins. What is said of its length may be wrong.
-            let lasts = duration.max(time_of(1, self.rate) / 2);
+            // Its time is over before that of the output's next frame begins. What is said of its length may be wrong:
+            // then it is as long as the one before was.
+            let lasts = duration.max(time.saturating_sub(last));
             let is_over = origin + time_of(self.next - at, self.rate) >= time + lasts;
             if number < self.next || is_over {
                 self.end = self.end.max(time + duration);
@@ -122,6 +126,8 @@ mod tests {
     fn faster_ones_are_left_out_and_slower_ones_shown_again() {
         let fast: Vec<u64> = (0..8).map(|n| n * 1000 / 16).collect();
         assert_eq!(shown((8, 1), &fast, 62), [Some(0), Some(2), Some(4), Some(6)]);
+        let far: Vec<u64> = (0..120).map(|n| n * 1000 / 60).collect();
+        assert_eq!(shown((4, 1), &far, 16).len(), 8);
         let slightly: Vec<u64> = (0..60).map(|n| n * 1000 / 30).collect();
         assert_eq!(shown((25, 1), &slightly, 33).len(), 50);
         let slow = shown((8, 1), &[0, 250, 500], 250);

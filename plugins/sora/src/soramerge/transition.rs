@@ -8,7 +8,7 @@ use sora_engine_api::{
 };
 
 use super::settings::Plan;
-use crate::bridge;
+use crate::bridge::{self, Detail};
 use crate::loading::Owner;
 
 /// A stream of the engine that leads from the one clip to the other.
@@ -19,6 +19,8 @@ pub(super) struct Transition<'a> {
     /// Blocks made after what is remembered, and how many there are to be.
     made: usize,
     blocks: usize,
+    /// Of the last picture remembered; fades out over the first block.
+    detail: Option<Detail>,
 }
 
 impl<'a> Transition<'a> {
@@ -33,9 +35,12 @@ impl<'a> Transition<'a> {
     ) -> Result<Self, EngineError> {
         let stream = Stream::open(model, StreamOptions { width, height, seed: plan.seed })?;
         let first = stream.block_frames();
-        let mut transition = Self { stream, plan, owner, made: 0, blocks: blocks.max(1) };
+        let mut transition = Self { stream, plan, owner, made: 0, blocks: blocks.max(1), detail: None };
         for pixels in bridge::context(tail, first, block_frames) {
-            let _ = transition.block(Some(Source::as_it_is(&pixels)), 0.0)?;
+            let seen = transition.block(Some(Source::as_it_is(&pixels)), 0.0)?;
+            let size = tail.last().map_or(0, Vec::len);
+            let last = |pixels: &'_ [u8]| pixels.len().saturating_sub(size);
+            transition.detail = Some(Detail::lost(&pixels[last(&pixels)..], &seen[last(&seen)..]));
         }
         Ok(transition)
     }
@@ -53,7 +58,11 @@ impl<'a> Transition<'a> {
     fn next(&mut self, source: Option<Source<'_>>) -> Result<Vec<u8>, EngineError> {
         self.made += 1;
         let share = self.made as f64 / self.blocks as f64;
-        self.block(source, share.min(1.0))
+        let mut made = self.block(source, share.min(1.0))?;
+        if let Some(detail) = self.detail.take() {
+            detail.fade_out(&mut made);
+        }
+        Ok(made)
     }
 
     fn block(&mut self, source: Option<Source<'_>>, share: f64) -> Result<Vec<u8>, EngineError> {

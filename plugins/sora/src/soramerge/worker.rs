@@ -389,6 +389,9 @@ impl Worker {
             }
             let mut made = transition.drawn(&pixels, strength, n == 0)?;
             made.truncate(given);
+            if n + 1 == strengths.len() {
+                bridge::fade_into(&mut made, &pixels[..given], out.fit.frame_size());
+            }
             self.push_made(run, &made, began)?;
         }
         self.push_arrived(run, Side::To, rest.into())
