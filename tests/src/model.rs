@@ -65,6 +65,11 @@ impl Model {
             self.path().display()
         )
     }
+
+    /// The element that merges, with this model and `settings`; called `merge`.
+    pub fn soramerge(&self, settings: &str) -> String {
+        format!("soramerge name=merge model-path=\"{}\" device=cpu seed=1 {settings}", self.path().display())
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

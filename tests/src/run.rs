@@ -164,6 +164,22 @@ impl Report {
             .collect()
     }
 
+    /// The QOS messages: frames that were and were not shown by then.
+    pub fn qos(&self) -> Vec<(u64, u64)> {
+        let buffers = |value: gst::GenericFormattedValue| match value {
+            gst::GenericFormattedValue::Buffers(Some(count)) => u64::from(count),
+            other => panic!("{other:?} counts no buffers"),
+        };
+        self.messages
+            .iter()
+            .filter_map(|message| match message.view() {
+                gst::MessageView::Qos(qos) => Some(qos.stats()),
+                _ => None,
+            })
+            .map(|(processed, dropped)| (buffers(processed), buffers(dropped)))
+            .collect()
+    }
+
     /// The PROGRESS messages: type, code, text.
     pub fn progress(&self) -> Vec<(gst::ProgressType, String, String)> {
         self.messages

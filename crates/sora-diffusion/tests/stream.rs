@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 use common::fixtures;
 use sora_diffusion::DiffusionError;
 use sora_diffusion::models::AutoencoderKlWan;
+use sora_diffusion::models::autoencoder_kl_wan::FeatureCache;
 use sora_diffusion::models::transformer_wan::CacheLimits;
 use sora_diffusion::pipelines::{
-    BlockRequest, BlockSource, BlockStream, LoadOptions, StreamOptions, TextToVideoPipeline,
+    BlockRequest, BlockSource, BlockStream, Fade, LoadOptions, StreamOptions, TextToVideoPipeline,
 };
 use sora_model::config::{Config, VaeConfig};
 use sora_model::weights::WeightFiles;
@@ -34,6 +35,7 @@ fn block(prompt: &str) -> BlockRequest<'_> {
     BlockRequest {
         prompt,
         keep_past: true,
+        fade: None,
         negative_prompt: "",
         guidance_scale: 1.0,
         num_inference_steps: 2,
@@ -66,7 +68,30 @@ fn picture(frames: i64, start: i64) -> Vec<u8> {
 }
 
 fn source(pixels: &[u8], strength: f64) -> Option<BlockSource<'_>> {
-    Some(BlockSource { pixels, strength, fresh_noise: false, motion_adaptive: false, source_prompt: None })
+    let (fresh_noise, motion_adaptive) = (false, false);
+    Some(BlockSource { pixels, strength, fresh_noise, motion_adaptive, source_prompt: None, cut: false })
+}
+
+/// The autoencoder of the fixture by itself.
+fn vae() -> AutoencoderKlWan {
+    let dir = fixtures().join("tiny-wan21/vae");
+    let config = VaeConfig::open(&dir.join("config.json")).expect("config");
+    let files = WeightFiles::open(&dir).expect("weights");
+    std::mem::forget(files.clone());
+    common::build(&files, &[], |weights| AutoencoderKlWan::new(weights, &config))
+}
+
+/// Bytes of frames as the autoencoder takes them, `[1, 3, T, H, W]` in −1…1.
+fn video(pixels: &[u8]) -> Tensor {
+    let frames = pixels.len() as i64 / (WIDTH * HEIGHT * 3);
+    let clip = Tensor::from_data_size(pixels, &[frames, HEIGHT, WIDTH, 3], Kind::Uint8);
+    (clip.to_kind(Kind::Float) / 127.5 - 1.0).permute([3, 0, 1, 2]).unsqueeze(0)
+}
+
+/// What the autoencoder gives, as levels of bytes that are not rounded, in the order of the bytes.
+fn levels(video: &Tensor) -> Tensor {
+    let video = (video.squeeze_dim(0).permute([1, 2, 3, 0]) + 1.0) * 127.5;
+    video.clamp(0.0, 255.0).contiguous().view([-1])
 }
 
 #[test]
@@ -105,6 +130,70 @@ fn another_prompt_changes_the_next_block_and_none_before() {
 }
 
 #[test]
+fn a_fade_begins_at_the_one_prompt_and_goes_on_from_the_past_to_the_other() {
+    let pipeline = load();
+    let ball = || [block("a ball"), block("a ball"), block("a ball"), block("a ball")];
+    let faded = |share| {
+        let mut requests = ball();
+        // Even where another prompt would forget the past.
+        requests[3] =
+            BlockRequest { fade: Some(Fade { to: "snow", share }), keep_past: false, ..block("a ball") };
+        blocks(&pipeline, &requests)
+    };
+    let same = blocks(&pipeline, &ball());
+    assert_eq!(faded(0.0), same, "a fade that has not begun changes nothing");
+    let (third, half, all) = (faded(0.3), faded(0.5), faded(1.0));
+    for made in [&third, &half, &all] {
+        assert_eq!(made[..3], same[..3]);
+    }
+    assert!(third[3] != same[3] && third[3] != half[3] && half[3] != all[3]);
+    let cut = BlockRequest { keep_past: false, ..block("snow") };
+    let cut = blocks(&pipeline, &[block("a ball"), block("a ball"), block("a ball"), cut]);
+    assert_ne!(all[3], cut[3], "the past makes a difference");
+    // What follows a fade under its second prompt is no change of prompt any more.
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    for request in ball() {
+        make(&pipeline, &mut stream, &request).expect("a block");
+    }
+    let end = BlockRequest { fade: Some(Fade { to: "snow", share: 1.0 }), ..block("a ball") };
+    make(&pipeline, &mut stream, &end).expect("a block");
+    let before = stream.remembered();
+    make(&pipeline, &mut stream, &BlockRequest { keep_past: false, ..block("snow") }).expect("a block");
+    assert!(stream.remembered() >= before, "nothing was forgotten");
+}
+
+#[test]
+fn after_a_cut_the_encoder_sees_its_frames_as_if_the_first_had_stood_still() {
+    let pipeline = load();
+    let (before, after) = (picture(1, 0), picture(4, 50));
+    let made = |cut| {
+        let first = BlockRequest { source: source(&before, 0.0), ..block("a ball") };
+        let second = source(&after, 0.0).map(|source| BlockSource { cut, ..source });
+        let second = BlockRequest { source: second, ..block("a ball") };
+        blocks(&pipeline, &[first, second]).remove(1)
+    };
+    let (cut, uncut) = (made(true), made(false));
+    assert_ne!(cut, uncut);
+
+    let vae = vae();
+    let _no_grad = tch::no_grad_guard();
+    let still = after[..after.len() / 4].repeat(4);
+    let (mut encoder, mut decoder) = (FeatureCache::new(), FeatureCache::new());
+    let first = vae.encode_chunk(&video(&before), &mut encoder).mode();
+    let _ = vae.decode_chunk(&first, &mut decoder);
+    let mut encoder = FeatureCache::new();
+    let _ = vae.encode_chunk(&video(&still[..still.len() / 4]), &mut encoder);
+    let _ = vae.encode_chunk(&video(&still), &mut encoder);
+    let second = vae.encode_chunk(&video(&after), &mut encoder).mode();
+    let expected = levels(&vae.decode_chunk(&second, &mut decoder));
+    let worst = |made: &[u8]| {
+        (Tensor::from_slice(made).to_kind(Kind::Float) - &expected).abs().max().double_value(&[])
+    };
+    // Half a level is the rounding to bytes.
+    assert!(worst(&cut) < 0.51 && worst(&uncut) > 1.0, "{} and {}", worst(&cut), worst(&uncut));
+}
+
+#[test]
 fn a_prompt_that_comes_back_leaves_no_trace() {
     let pipeline = load();
     // What is remembered is seen again under each prompt: only the latents carry the past.
@@ -132,16 +221,9 @@ fn strength_nought_is_the_vae_alone() {
     let request = |pixels| BlockRequest { source: source(pixels, 0.0), ..block("a ball") };
     let made = blocks(&pipeline, &[request(&first), request(&second)]).concat();
 
-    let dir = fixtures().join("tiny-wan21/vae");
-    let config = VaeConfig::open(&dir.join("config.json")).expect("config");
-    let files = WeightFiles::open(&dir).expect("weights");
-    std::mem::forget(files.clone());
-    let vae = common::build(&files, &[], |weights| AutoencoderKlWan::new(weights, &config));
+    let vae = vae();
     let _no_grad = tch::no_grad_guard();
-    let clip = Tensor::from_data_size(&[first, second].concat(), &[5, HEIGHT, WIDTH, 3], Kind::Uint8);
-    let clip = (clip.to_kind(Kind::Float) / 127.5 - 1.0).permute([3, 0, 1, 2]).unsqueeze(0);
-    let whole = vae.decode(&vae.encode(&clip).mode());
-    let whole = ((whole.squeeze_dim(0).permute([1, 2, 3, 0]) + 1.0) * 127.5).contiguous().view([-1]);
+    let whole = levels(&vae.decode(&vae.encode(&video(&[first, second].concat())).mode()));
     let made = Tensor::from_slice(&made).to_kind(Kind::Float);
     // Half a level is the rounding to bytes.
     assert!((made - whole).abs().max().double_value(&[]) < 0.51);
@@ -191,6 +273,10 @@ fn what_is_out_of_bounds_is_refused_with_the_bound() {
         (BlockRequest { source: source(&first, 1.5), ..block("") }, "strength is 1.5, it must be 0 to 1"),
         (BlockRequest { source: source(&first, f64::NAN), ..block("") }, "strength is NaN"),
         (BlockRequest { guidance_scale: f64::NAN, ..block("") }, "guidance_scale is NaN"),
+        (
+            BlockRequest { fade: Some(Fade { to: "snow", share: f64::NAN }), ..block("") },
+            "share of a fade is NaN, it must be 0 to 1",
+        ),
     ] {
         let error = make(&pipeline, &mut stream, &request).expect_err("out of bounds").to_string();
         assert!(error.contains(part), "{error}");

@@ -269,7 +269,8 @@ pub struct RawBlock {
     pub negative_prompt: Bytes,
     /// Number of denoising steps of a block made from noise alone.
     pub num_inference_steps: u32,
-    /// Bit set of [`SOURCE`], [`FRESH_NOISE`], [`MOTION_ADAPTIVE`], [`SOURCE_PROMPT`] and [`KEEP_PAST`].
+    /// Bit set of [`SOURCE`], [`FRESH_NOISE`], [`MOTION_ADAPTIVE`], [`SOURCE_PROMPT`], [`KEEP_PAST`], [`FADE`] and
+    /// [`CUT`].
     pub flags: u32,
     /// Weight of the prompt; no guidance at 1 and below.
     pub guidance_scale: f64,
@@ -279,6 +280,10 @@ pub struct RawBlock {
     pub source: Bytes,
     /// With [`SOURCE_PROMPT`]: what the source shows.
     pub source_prompt: Bytes,
+    /// With [`FADE`]: the prompt that the other one fades into.
+    pub fade_to: Bytes,
+    /// With [`FADE`]: how far it has come, 0 to 1.
+    pub fade_share: f64,
 }
 
 /// The block is made from frames.
@@ -291,6 +296,10 @@ pub const MOTION_ADAPTIVE: u32 = 4;
 pub const SOURCE_PROMPT: u32 = 8;
 /// The past is kept when the prompt is another than before.
 pub const KEEP_PAST: u32 = 16;
+/// The prompt is fading into another.
+pub const FADE: u32 = 32;
+/// The source's frames do not follow those that were given before.
+pub const CUT: u32 = 64;
 
 /// How far a call has come.
 #[repr(C)]

@@ -25,4 +25,4 @@ pub use engine::{FrameBatch, Generation, Model, ModelOptions, Observer, Progress
 pub use error::EngineError;
 pub use install::Install;
 pub use loader::{Cuda, Engine, cuda_driver_present};
-pub use stream::{Block, Source, Stream, StreamOptions};
+pub use stream::{Block, Fade, Source, Stream, StreamOptions};

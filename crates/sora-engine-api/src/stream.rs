@@ -25,6 +25,8 @@ pub struct Block<'a> {
     pub prompt: &'a str,
     /// With another prompt than before, keeps the past, seen again under it, instead of forgetting it.
     pub keep_past: bool,
+    /// What the prompt is fading into: the past is kept meanwhile.
+    pub fade: Option<Fade<'a>>,
     /// What guidance leads away from.
     pub negative_prompt: &'a str,
     /// Number of denoising steps of a block made from noise alone.
@@ -33,6 +35,15 @@ pub struct Block<'a> {
     pub guidance_scale: f64,
     /// Frames to begin from; `None` for noise alone.
     pub source: Option<Source<'a>>,
+}
+
+/// What a prompt is fading into.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fade<'a> {
+    /// The prompt at the end of the fade.
+    pub to: &'a str,
+    /// How far it has come, 0 to 1.
+    pub share: f64,
 }
 
 /// Frames that a block is made from.
@@ -49,6 +60,22 @@ pub struct Source<'a> {
     pub motion_adaptive: bool,
     /// What the frames show; with it only the difference between this prompt and the block's is applied to them.
     pub source_prompt: Option<&'a str>,
+    /// The frames do not follow those that were given before.
+    pub cut: bool,
+}
+
+impl<'a> Source<'a> {
+    /// Frames that the stream remembers as they are: nothing of them is made anew.
+    pub fn as_it_is(pixels: &'a [u8]) -> Self {
+        Self {
+            pixels,
+            strength: 0.0,
+            fresh_noise: false,
+            motion_adaptive: false,
+            source_prompt: None,
+            cut: false,
+        }
+    }
 }
 
 /// An open stream. It keeps its model loaded.
@@ -101,13 +128,19 @@ impl Stream {
             strength: 0.0,
             source: Bytes::new(&[]),
             source_prompt: Bytes::new(source_prompt.unwrap_or_default().as_bytes()),
+            fade_to: Bytes::new(block.fade.map_or("", |fade| fade.to).as_bytes()),
+            fade_share: block.fade.map_or(0.0, |fade| fade.share),
         };
+        if block.fade.is_some() {
+            raw.flags |= abi::FADE;
+        }
         if let Some(source) = &block.source {
             let flag = |set, flag| if set { flag } else { 0 };
             raw.flags |= abi::SOURCE
                 | flag(source.fresh_noise, abi::FRESH_NOISE)
                 | flag(source.motion_adaptive, abi::MOTION_ADAPTIVE)
-                | flag(source_prompt.is_some(), abi::SOURCE_PROMPT);
+                | flag(source_prompt.is_some(), abi::SOURCE_PROMPT)
+                | flag(source.cut, abi::CUT);
             raw.strength = source.strength;
             raw.source = Bytes::new(source.pixels);
         }

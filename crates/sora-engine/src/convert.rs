@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::pipelines::{
-    BlockRequest, BlockSource, GenerationRequest, LoadOptions, Progress, StreamOptions,
+    BlockRequest, BlockSource, Fade, GenerationRequest, LoadOptions, Progress, StreamOptions,
 };
 use sora_diffusion::sora_model::config::SchedulerClass;
 use sora_engine_api::abi::{
-    Bytes, Device, Dtype, FRESH_NOISE, KEEP_PAST, MOTION_ADAPTIVE, PromptEnhance, RawBlock, RawGeneration,
-    RawModelOptions, RawProgress, RawStreamOptions, SOURCE, SOURCE_PROMPT, Scheduler, Stage, Status,
+    Bytes, CUT, Device, Dtype, FADE, FRESH_NOISE, KEEP_PAST, MOTION_ADAPTIVE, PromptEnhance, RawBlock,
+    RawGeneration, RawModelOptions, RawProgress, RawStreamOptions, SOURCE, SOURCE_PROMPT, Scheduler, Stage,
+    Status,
 };
 
 use crate::call::Failure;
@@ -80,13 +81,14 @@ pub(crate) fn stream_options(raw: &RawStreamOptions) -> StreamOptions {
 
 pub(crate) fn block_request<'a>(
     raw: &RawBlock,
-    [prompt, negative_prompt, source_prompt]: [&'a str; 3],
+    [prompt, negative_prompt, source_prompt, fade_to]: [&'a str; 4],
     pixels: &'a [u8],
 ) -> BlockRequest<'a> {
     let flag = |flag| raw.flags & flag != 0;
     BlockRequest {
         prompt,
         keep_past: flag(KEEP_PAST),
+        fade: flag(FADE).then_some(Fade { to: fade_to, share: raw.fade_share }),
         negative_prompt,
         guidance_scale: raw.guidance_scale,
         num_inference_steps: raw.num_inference_steps.into(),
@@ -96,6 +98,7 @@ pub(crate) fn block_request<'a>(
             fresh_noise: flag(FRESH_NOISE),
             motion_adaptive: flag(MOTION_ADAPTIVE),
             source_prompt: flag(SOURCE_PROMPT).then_some(source_prompt),
+            cut: flag(CUT),
         }),
     }
 }

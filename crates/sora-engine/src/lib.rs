@@ -125,12 +125,16 @@ unsafe extern "C" fn stream_block(
         // SAFETY: the ABI asks for pointers that are valid for the call.
         let (block, callbacks) = unsafe { (&*block, *callbacks) };
         // SAFETY: texts and pixels are valid for the call.
-        let texts =
-            unsafe { [block.prompt, block.negative_prompt, block.source_prompt].map(|text| text.to_text()) };
+        let texts = unsafe {
+            [block.prompt, block.negative_prompt, block.source_prompt, block.fade_to]
+                .map(|text| text.to_text())
+        };
         // SAFETY: as above.
         let pixels = unsafe { block.source.as_slice() };
-        handle
-            .next_block(&convert::block_request(block, [&texts[0], &texts[1], &texts[2]], pixels), callbacks)
+        handle.next_block(
+            &convert::block_request(block, texts.each_ref().map(String::as_str), pixels),
+            callbacks,
+        )
     })
 }
 

@@ -122,7 +122,7 @@ pub fn publish(element: &gst::Element, provenance: &Provenance) {
 /// `gst::Element` does, which keeps them.
 pub fn find(element: &gst::Element) -> Provenance {
     let ask = |pads: Vec<gst::Pad>| {
-        let answers = pads.iter().filter_map(query_peer);
+        let answers = pads.iter().filter_map(of_peer);
         answers.fold(Provenance::default(), Provenance::or)
     };
     let downstream = ask(element.src_pads());
@@ -145,7 +145,7 @@ fn of_application(element: &gst::Element) -> Option<Provenance> {
 }
 
 /// What the neighbour at a pad knows.
-fn query_peer(pad: &gst::Pad) -> Option<Provenance> {
+pub fn of_peer(pad: &gst::Pad) -> Option<Provenance> {
     let mut query = gst::query::Context::new(CONTEXT_TYPE);
     if !pad.peer_query(&mut query) {
         return None;

@@ -1,7 +1,8 @@
 //! `libgstsora.so`: GStreamer elements that generate video with a diffusion transformer.
 //!
 //! - [`soragen`]: a source that makes a clip from a prompt;
-//! - [`soratransform`]: a filter that restyles live video by a prompt.
+//! - [`soratransform`]: a filter that restyles live video by a prompt;
+//! - [`soramerge`]: an element that turns one clip into another.
 //!
 //! The plugin is not linked to libtorch: `sora-engine-api` opens it when an element first needs it,
 //! so a registry scan costs milliseconds and a missing libtorch is an error of the element that
@@ -9,11 +10,16 @@
 
 use gst::prelude::*;
 
+mod bridge;
 mod choice;
+mod fit;
+mod loading;
 mod messages;
 mod model;
 pub mod soragen;
+pub mod soramerge;
 pub mod soratransform;
+mod upstream;
 mod vae;
 mod weights;
 
@@ -21,7 +27,8 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     // In the documentation it belongs to this plugin, as the others do.
     vae::Vae::static_type();
     soragen::register(plugin)?;
-    soratransform::register(plugin)
+    soratransform::register(plugin)?;
+    soramerge::register(plugin)
 }
 
 mod plugin {

@@ -187,6 +187,34 @@ impl Reporter {
     }
 }
 
+/// A frame that was dropped, and how many were and were not.
+pub(crate) struct Dropped {
+    pub(crate) live: bool,
+    pub(crate) running_time: Option<gst::ClockTime>,
+    pub(crate) stream_time: Option<gst::ClockTime>,
+    pub(crate) timestamp: Option<gst::ClockTime>,
+    pub(crate) duration: Option<gst::ClockTime>,
+    pub(crate) processed: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Dropped {
+    /// Tells the application in a QOS message, as GStreamer's own elements do.
+    pub(crate) fn post(self, element: &gst::Element) {
+        use gst::format::Buffers;
+        let message = gst::message::Qos::builder(self.live)
+            .running_time(self.running_time)
+            .stream_time(self.stream_time)
+            .timestamp(self.timestamp)
+            .duration(self.duration)
+            .stats(Buffers::from_u64(self.processed), Buffers::from_u64(self.dropped))
+            .src(element)
+            .build();
+        // No bus, nobody to tell.
+        let _ = element.post_message(message);
+    }
+}
+
 /// An engine's error as an element's: a sentence for people, and the rest for us.
 pub(crate) fn of_engine(error: &EngineError, debug: &str) -> gst::ErrorMessage {
     match error {

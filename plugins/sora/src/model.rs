@@ -26,6 +26,8 @@ pub(crate) struct ModelInfo {
     pub(crate) first_block_frames: u32,
     /// Frames of a latent frame, but of the first, which is one.
     pub(crate) latent_frames: u32,
+    /// By how much the noise levels of its schedule are shifted.
+    pub(crate) shift: f64,
     pub(crate) options: ModelOptions,
     /// What the transformer's weights are.
     pub(crate) weights: WeightsDigest,
@@ -71,6 +73,7 @@ impl ModelInfo {
             block_frames: (latent_frames * dir.causal().block_size(1)) as u32,
             first_block_frames: (1 + latent_frames * (dir.causal().block_size(0) - 1)) as u32,
             latent_frames: latent_frames as u32,
+            shift: dir.scheduler().shift_of_flow(),
             options: ModelOptions {
                 model_path: path,
                 transformer_file: choice.transformer_file.clone(),

@@ -219,7 +219,10 @@ fn lag_is_slowed_down_for() {
 #[test]
 fn lag_is_made_up_for_by_dropping() {
     let (report, src) = overloaded("drop", 10);
-    assert!(stat(&src, "dropped") > 0 && stat(&src, "repeated") == 0);
+    let dropped = stat(&src, "dropped");
+    assert!(dropped > 0 && stat(&src, "repeated") == 0);
+    let counts: Vec<u64> = report.qos().into_iter().map(|(_, dropped)| dropped).collect();
+    assert_eq!(counts, (1..=dropped).collect::<Vec<_>>(), "a QOS message for each");
     let offsets: Vec<u64> =
         report.assert_clean().samples.iter().map(|s| s.buffer().expect("a buffer").offset()).collect();
     assert!(offsets.windows(2).all(|pair| pair[0] < pair[1]), "{offsets:?}");

@@ -12,3 +12,4 @@ mod parity;
 mod sharing;
 mod states;
 mod storyboard;
+mod video;

@@ -45,6 +45,24 @@ fn subtitles_are_a_storyboard_that_ends_with_its_last_cue() {
     assert_eq!(frames, 25);
 }
 
+#[test]
+fn a_prompt_fades_in_as_long_as_it_is_told_to() {
+    let story = "1\n00:00:00,000 --> 00:00:01,000\na red ball\n\n2\n00:00:01,000 --> 00:00:04,000\nsnow\n";
+    let frames = |settings: &str| told(story, settings).0.assert_clean().frames();
+    let cut = frames("");
+    let [second, two] = ["1000000000", "2000000000"].map(|fade| frames(&format!("prompt-fade={fade}")));
+    let kept = frames("prompt-change=keep");
+    // Blocks begin at 0, 1, 5, 9, ... frames; the first one after a second with the tenth frame.
+    for other in [&second, &two, &kept] {
+        assert_eq!(other.len(), cut.len());
+        assert!(other[..9] == cut[..9]);
+    }
+    for (a, b) in [(&second, &cut), (&two, &cut), (&second, &kept), (&second, &two)] {
+        assert!(a[9..13] != b[9..13], "what lies between the prompts is like neither");
+    }
+    assert!(frames("prompt-fade=0") == cut);
+}
+
 /// A pipeline whose text comes from the test itself.
 fn fed(settings: &str) -> (sora_tests::Playing, gst_app::AppSrc, Model) {
     let model = Model::new();

@@ -37,6 +37,8 @@ fn the_oldest_frames_are_dropped_where_a_block_takes_too_long_and_people_are_tol
     let times: Vec<_> = report.samples.iter().map(|s| s.buffer().expect("a buffer").pts()).collect();
     assert!(times.is_sorted(), "frames stay in order");
     assert_eq!(times.last(), Some(&Some(gst::ClockTime::from_mseconds(125) * 2999)), "the newest are kept");
+    let counts: Vec<u64> = report.qos().into_iter().map(|(_, dropped)| dropped).collect();
+    assert_eq!(counts, (1..=dropped).collect::<Vec<_>>(), "a QOS message for each");
     let warnings = report.warnings();
     let told = |text: &String| text.contains("frames dropped in");
     assert!(warnings.iter().any(told), "{warnings:?}");

@@ -7,3 +7,5 @@ mod frames;
 mod latency;
 mod live;
 mod states;
+mod sync;
+mod webrtc;

@@ -16,7 +16,7 @@ use frames::to_rgb8;
 pub use load::LoadOptions;
 pub use prompt::PromptEmbeds;
 pub use prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
-pub use stream::{BlockRequest, BlockSource, BlockStream, StreamOptions};
+pub use stream::{BlockRequest, BlockSource, BlockStream, Fade, StreamOptions};
 pub use text_to_video::{GenerationRequest, TextToVideoPipeline};
 
 /// Where a pipeline stands. Every report is also a chance to cancel.

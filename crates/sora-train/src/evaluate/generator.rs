@@ -108,6 +108,7 @@ impl Generator {
         let request = BlockRequest {
             prompt,
             keep_past: true,
+            fade: None,
             negative_prompt: "",
             guidance_scale: 1.0,
             num_inference_steps: native.num_inference_steps.into(),

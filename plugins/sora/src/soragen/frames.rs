@@ -1,5 +1,6 @@
 //! From the worker's frames to stamped buffers: what a live source does when they are late is in here.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -14,6 +15,7 @@ use super::imp::{CAT, SoraGen, State, frame_rate};
 use super::job::{End, Frame, Job, Next};
 use super::negotiate::Output;
 use super::timing::{frame_at, time_of_frame};
+use crate::messages::Dropped;
 
 impl SoraGen {
     /// Running time of a live source.
@@ -40,16 +42,31 @@ impl SoraGen {
         if self.settings().lag_policy != LagPolicy::Drop || job.frames_waiting() == 0 {
             return false;
         }
-        let late = {
+        let (late, times, running_time) = {
             let mut state = self.state();
             let State { model: Some(model), run: Some(run), .. } = &mut *state else { return false };
-            let end = time_of_frame(run.frame + 1, frame_rate(model, run.output.as_ref()));
+            let rate = frame_rate(model, run.output.as_ref());
+            let (start, end) = (time_of_frame(run.frame, rate), time_of_frame(run.frame + 1, rate));
             let late = run.clock.time(now).is_some_and(|time| time > end);
             run.frame += u64::from(late);
-            late
+            (late, (start + run.clock.delay, end - start), run.clock.running_time(start))
         };
         if late {
             self.lags(|stats| stats.dropped += 1);
+            let (processed, dropped) = {
+                let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+                (stats.frames, stats.dropped)
+            };
+            Dropped {
+                live: true,
+                running_time,
+                stream_time: Some(times.0),
+                timestamp: Some(times.0),
+                duration: Some(times.1),
+                processed,
+                dropped,
+            }
+            .post(self.obj().upcast_ref());
         }
         late
     }

@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use gst::prelude::*;
-use gst_video::prelude::*;
-use gst_video::{VideoConverter, VideoConverterConfig, VideoFormat, VideoFrameRef, VideoInfo};
+use gst_video::VideoInfo;
+
+use super::cover::Cover;
 
 /// Largest side and area of a picture that is decoded, in pixels.
 const MOST_SIDE: u32 = 16_384;
@@ -18,7 +19,7 @@ const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(30);
 
 /// What a file says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Png,
     Jpeg,
 }
@@ -36,24 +37,32 @@ pub(super) fn check(path: &Path) -> Result<(), gst::ErrorMessage> {
     })?;
     let (_, width, height) =
         size(&head).map_err(|text| refuse(format!("image {} {text}", path.display())))?;
+    check_size(width, height).map_err(|text| refuse(format!("image {} {text}", path.display())))
+}
+
+/// Refuses what would take more memory than a picture is worth.
+pub(super) fn check_size(width: u32, height: u32) -> Result<(), String> {
     let area = u64::from(width) * u64::from(height);
     if width == 0 || height == 0 || width > MOST_SIDE || height > MOST_SIDE || area > MOST_AREA {
-        return Err(refuse(format!(
-            "image {} is {width}x{height}; it may be 1 to {MOST_SIDE} pixels wide and high, and {MOST_AREA} in all",
-            path.display()
-        )));
+        return Err(format!(
+            "is {width}x{height}; it may be 1 to {MOST_SIDE} pixels wide and high, and {MOST_AREA} in all"
+        ));
     }
     Ok(())
 }
 
-fn head(path: &Path) -> std::io::Result<Vec<u8>> {
+/// The beginning of a file; a pipe or a device would keep its reader waiting.
+pub(super) fn head(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
     let mut head = Vec::new();
     File::open(path)?.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
 }
 
 /// Kind and size by the file's own header.
-fn size(head: &[u8]) -> Result<(Kind, u32, u32), String> {
+pub(super) fn size(head: &[u8]) -> Result<(Kind, u32, u32), String> {
     if head.starts_with(b"\x89PNG\r\n\x1a\n") {
         let side = |at: usize| head.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         return match (head.get(12..16), side(16), side(20)) {
@@ -149,30 +158,7 @@ fn covering(sample: &gst::Sample, (width, height): (u32, u32)) -> Result<Vec<u8>
         return Err("there is no picture in it".into());
     };
     let info = VideoInfo::from_caps(caps).map_err(|_| format!("{caps} is no raw video"))?;
-    let rgb =
-        VideoInfo::builder(VideoFormat::Rgb, width, height).build().map_err(|error| error.to_string())?;
-    // The largest part of the picture that has the wanted shape.
-    let (w, h) = (u64::from(info.width()), u64::from(info.height()));
-    let (part_w, part_h) = if w * u64::from(height) > h * u64::from(width) {
-        ((h * u64::from(width) / u64::from(height)).max(1), h)
-    } else {
-        (w, (w * u64::from(height) / u64::from(width)).max(1))
-    };
-    let mut config = VideoConverterConfig::new();
-    config.set_src_x(((w - part_w) / 2) as i32);
-    config.set_src_y(((h - part_h) / 2) as i32);
-    config.set_src_width(Some(part_w as i32));
-    config.set_src_height(Some(part_h as i32));
-    let converter = VideoConverter::new(&info, &rgb, Some(config)).map_err(|error| error.to_string())?;
-    let from = VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|error| error.to_string())?;
-    let mut out = gst::Buffer::with_size(rgb.size()).map_err(|error| error.to_string())?;
-    let owned = out.get_mut().ok_or("a new buffer has one owner")?;
-    let mut to = VideoFrameRef::from_buffer_ref_writable(owned, &rgb).map_err(|error| error.to_string())?;
-    converter.frame_ref(&from, &mut to);
-    let stride = to.plane_stride()[0].unsigned_abs() as usize;
-    let data = to.plane_data(0).map_err(|error| error.to_string())?;
-    let row = width as usize * 3;
-    Ok(data.chunks(stride).take(height as usize).flat_map(|line| &line[..row]).copied().collect())
+    Cover::new(&info, (width, height))?.picture(buffer)
 }
 
 #[cfg(test)]

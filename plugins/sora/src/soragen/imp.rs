@@ -18,8 +18,9 @@ use super::settings::{self, Plan, Settings, WISHES};
 use super::stats::Stats;
 use super::text_pad::{self, TextPad};
 use super::timing::{LiveClock, time_of_frame};
-use super::worker::{Clip, KeptModel};
-use super::{caps, image, negotiate};
+use super::worker::Clip;
+use super::{caps, image, negotiate, video};
+use crate::loading::KeptModel;
 use crate::model::ModelInfo;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -206,7 +207,8 @@ impl SoraGen {
         self.model_and(|model, run| {
             let run = run?;
             let rate = frame_rate(model, run.output.as_ref());
-            let frames = run.plan.num_frames;
+            // How long a clip is that it goes on from shows when that has been decoded.
+            let frames = if run.plan.opening.shows_clip() { 0 } else { run.plan.num_frames };
             Some((time_of_frame(1, rate), time_of_frame(frames.into(), rate), frames))
         })
         .flatten()
@@ -387,12 +389,15 @@ impl BaseSrcImpl for SoraGen {
         };
         let model = self.model_and(|model, _| model.clone());
         let model = model.ok_or_else(|| refuse("soragen was not brought to READY".into()))?;
-        let plan = self.settings().plan(&model.rules, &model.native).map_err(refuse)?;
+        let plan = self.settings().plan(&model.rules, &model.native, model.block_frames).map_err(refuse)?;
         if plan.prompt_enhance == PromptEnhance::Local {
             model.check_enhancer()?;
         }
-        if let Some(path) = &plan.image {
+        if let Some(path) = &plan.opening.image {
             image::check(path)?;
+        }
+        if let Some((path, _)) = &plan.opening.video {
+            video::check(path)?;
         }
         if plan.num_frames != 0 && self.state().text.is_some() {
             let text = "The text pad gives prompts to videos without an end (num-frames=0) only.";

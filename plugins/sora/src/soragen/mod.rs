@@ -28,6 +28,19 @@
 //! With `image` the video begins with a picture, scaled and cropped to its size, and goes on from it as the prompt
 //! says, block by block as above, for `num-frames` or without an end.
 //!
+//! With `video` it goes on from a clip, of any size, rate and format that GStreamer decodes: scaled and cropped as a
+//! picture is, its frames left out or repeated to keep its speed at the rate of the output. `video-mode` says what comes
+//! out: the clip and then `num-frames` new frames, the new ones alone, or `num-frames` that lead to the clip and then the
+//! clip. What comes before is made backwards, by a model that knows only forwards: it suits what may as well run
+//! backwards. What the model does not see of the clip's outermost frame fades out over the first new block. A clip that
+//! cannot be decoded is one error; of one that breaks off, what there is counts.
+//!
+//! With `loop` the end leads back to the beginning: the last blocks, up to three and at most half of them, are drawn to
+//! the frames that the first one follows. With `video` these are the clip's first frames, which therefore come last. The last of these blocks fades into the very frames.
+//!
+//! With `prompt-fade` another prompt takes hold gradually: its embeddings are mixed into those of the one before, and
+//! the past is kept meanwhile, whatever `prompt-change` says.
+//!
 //! A stream on the `text` pad gives prompts times, so that subtitles are a storyboard:
 //!
 //! ```text
@@ -43,7 +56,9 @@
 
 mod caps;
 mod convert;
+mod cover;
 mod cues;
+mod extend;
 mod frames;
 mod image;
 mod imp;
@@ -56,6 +71,7 @@ mod stream;
 mod tags;
 mod text_pad;
 mod timing;
+mod video;
 mod wishes;
 mod worker;
 
@@ -132,6 +148,25 @@ pub enum PromptPolicy {
     Text,
 }
 
+/// What comes out where a video goes on from a clip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstSoraVideoMode")]
+pub enum VideoMode {
+    /// The clip, then new frames.
+    #[default]
+    #[enum_value(name = "The clip, then num-frames new frames that follow it", nick = "extend")]
+    Extend,
+    /// New frames alone.
+    #[enum_value(name = "Only the num-frames new frames that follow the clip", nick = "continue")]
+    Continue,
+    /// New frames, then the clip.
+    #[enum_value(
+        name = "num-frames new frames that lead to the clip, made backwards, then the clip",
+        nick = "prepend"
+    )]
+    Prepend,
+}
+
 /// What becomes of the past when the prompt changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstSoraPromptChange")]
@@ -183,6 +218,7 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     PromptPolicy::static_type();
     LagPolicy::static_type();
     PromptChange::static_type();
+    VideoMode::static_type();
     // Rank none: nothing that picks sources by itself should start a diffusion model.
     gst::Element::register(Some(plugin), "soragen", gst::Rank::NONE, SoraGen::static_type())
 }

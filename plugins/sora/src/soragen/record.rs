@@ -6,6 +6,8 @@ use sora_engine_api::Generation;
 use sora_gst::Provenance;
 use sora_record::{FrameRate, GenerationRecord, Input, Mode, Model, Prompt, PromptPolicy};
 
+use super::settings::Opening;
+
 /// The record of a clip, as the provenance of its stream. The prompt is in it in the clear: it stays within the
 /// pipeline, and whoever publishes the record follows its policy.
 pub(super) fn of_clip(
@@ -13,12 +15,16 @@ pub(super) fn of_clip(
     generation: &Generation,
     frame_rate: gst::Fraction,
     policy: PromptPolicy,
-    from_image: bool,
+    opening: &Opening,
 ) -> Provenance {
     let mut record = GenerationRecord::new(
         "soragen",
         env!("CARGO_PKG_VERSION"),
-        if from_image { Mode::ImageToVideo } else { Mode::TextToVideo },
+        match opening {
+            Opening { video: Some(_), .. } => Mode::Extend,
+            Opening { image: Some(_), .. } => Mode::ImageToVideo,
+            _ => Mode::TextToVideo,
+        },
     );
     record.model = Some(model);
     record.prompt = Some(Prompt::Text(generation.prompt.clone()));
@@ -27,17 +33,21 @@ pub(super) fn of_clip(
     record.width = Some(generation.width);
     record.height = Some(generation.height);
     // Of a stream without an end the number is not known.
-    record.frames = (generation.num_frames > 0).then_some(generation.num_frames.into());
+    let known = generation.num_frames > 0 && !opening.shows_clip();
+    record.frames = known.then_some(generation.num_frames.into());
     record.num_inference_steps = Some(generation.num_inference_steps);
     record.guidance_scale = Some(generation.guidance_scale);
     record.frame_rate = match (u32::try_from(frame_rate.numer()), u32::try_from(frame_rate.denom())) {
         (Ok(numerator), Ok(denominator)) if numerator > 0 => Some(FrameRate { numerator, denominator }),
         _ => None,
     };
-    if from_image {
-        // Not its path: the record is published.
-        record.inputs = vec![Input { id: "image".into(), sha256: None }];
-    }
+    // Not their paths: the record is published.
+    let inputs = [("image", opening.image.is_some()), ("video", opening.video.is_some())];
+    record.inputs = inputs
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(id, _)| Input { id: id.into(), sha256: None })
+        .collect();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     // A clock before 1970 tells no time.
     record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());
@@ -54,6 +64,7 @@ pub(super) fn of_clip(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::soragen::VideoMode;
 
     fn generation(prompt: String) -> Generation {
         Generation {
@@ -70,6 +81,10 @@ mod tests {
         }
     }
 
+    fn opening() -> Opening {
+        Opening::default()
+    }
+
     fn sora_tiny() -> Model {
         Model { id: "sora-tiny".into(), weights_sha256: None }
     }
@@ -77,8 +92,13 @@ mod tests {
     #[test]
     fn a_record_says_how_the_clip_was_made() {
         let rate = gst::Fraction::new(8, 1);
-        let told =
-            of_clip(sora_tiny(), &generation("a red ball".into()), rate, PromptPolicy::SaltedHash, false);
+        let told = of_clip(
+            sora_tiny(),
+            &generation("a red ball".into()),
+            rate,
+            PromptPolicy::SaltedHash,
+            &opening(),
+        );
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.seed, record.frames, record.width), (Some(9), Some(17), Some(128)));
         assert_eq!(record.prompt, Some(Prompt::Text("a red ball".into())));
@@ -87,17 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_a_clip_begins_with_is_an_input() {
+    fn what_a_clip_begins_with_is_an_input() {
         let rate = gst::Fraction::new(8, 1);
-        let told = of_clip(sora_tiny(), &generation("a ball".into()), rate, PromptPolicy::Omit, true);
-        let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
-        assert_eq!((record.mode, record.inputs.len()), (Mode::ImageToVideo, 1));
+        for (opening, mode, frames) in [
+            (Opening { image: Some("a".into()), ..opening() }, Mode::ImageToVideo, Some(17)),
+            (Opening { video: Some(("a".into(), VideoMode::Continue)), ..opening() }, Mode::Extend, Some(17)),
+            (Opening { video: Some(("a".into(), VideoMode::Extend)), ..opening() }, Mode::Extend, None),
+        ] {
+            let told = of_clip(sora_tiny(), &generation("a ball".into()), rate, PromptPolicy::Omit, &opening);
+            let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
+            assert_eq!((record.mode, record.inputs.len(), record.frames), (mode, 1, frames));
+        }
     }
 
     #[test]
     fn a_prompt_that_no_record_holds_is_left_out() {
         let long = generation("long ".repeat(10_000));
-        let told = of_clip(sora_tiny(), &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash, false);
+        let told =
+            of_clip(sora_tiny(), &long, gst::Fraction::new(8, 1), PromptPolicy::SaltedHash, &opening());
         let record = GenerationRecord::from_json(&told.record.expect("a record")).expect("a valid one");
         assert_eq!((record.prompt, record.seed), (None, Some(9)));
     }

@@ -33,6 +33,11 @@ impl LiveClock {
         Some(now.saturating_sub(self.anchor? + self.delay))
     }
 
+    /// Running time of a time on the frames' own scale.
+    pub(super) fn running_time(&self, time: gst::ClockTime) -> Option<gst::ClockTime> {
+        Some(time + self.anchor? + self.delay)
+    }
+
     /// The first frame sets the clock.
     pub(super) fn set(&mut self, now: gst::ClockTime) {
         self.anchor.get_or_insert(now);

@@ -1,6 +1,5 @@
 //! What is wished for now, and what is told of the stream that is made by it.
 
-use std::path::PathBuf;
 use std::sync::PoisonError;
 
 use gst::prelude::*;
@@ -10,14 +9,19 @@ use sora_gst::provenance;
 
 use super::cues::Now;
 use super::imp::{CAT, SoraGen, State, frame_rate};
-use super::settings::{Wished, Wishes};
+use super::settings::{Opening, Wished, Wishes};
 use super::timing::time_of_frame;
 use super::{record, tags};
 
 impl SoraGen {
-    /// The picture that the video begins with.
-    pub(super) fn image(&self) -> Option<PathBuf> {
-        self.model_and(|_, run| run.and_then(|run| run.plan.image.clone())).flatten()
+    /// What the video begins with and leads to.
+    pub(super) fn opening(&self) -> Opening {
+        self.model_and(|_, run| run.map(|run| run.plan.opening.clone())).flatten().unwrap_or_default()
+    }
+
+    /// Frames per second.
+    pub(super) fn rate(&self) -> Option<gst::Fraction> {
+        self.model_and(|model, run| frame_rate(model, run.and_then(|run| run.output.as_ref())))
     }
 
     /// What the block that begins with this frame is to be; `None` when the element has stopped.
@@ -86,8 +90,7 @@ impl SoraGen {
             let mut state = self.state();
             let State { model: Some(model), run: Some(run), .. } = &mut *state else { return };
             let rate = frame_rate(model, run.output.as_ref());
-            run.provenance =
-                record::of_clip(model.recorded(), generation, rate, policy, run.plan.image.is_some());
+            run.provenance = record::of_clip(model.recorded(), generation, rate, policy, &run.plan.opening);
             run.provenance.origin = Some(self.obj().path_string().into());
             run.provenance.clone()
         };

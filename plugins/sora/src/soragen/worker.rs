@@ -16,11 +16,9 @@ use sora_engine_api::{
 use super::imp::CAT;
 use super::job::{End, Job};
 use super::stats::Stats;
+use crate::loading::KeptModel;
 use crate::messages::{self, LoadingTold, Reporter};
 use crate::model::ModelInfo;
-
-/// The model that stays loaded between clips, with what it was opened by.
-pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
 
 /// A clip in the making: what it shares with its worker, and how it is called off.
 #[derive(Clone, Debug)]
@@ -122,9 +120,9 @@ impl Worker {
         self.reporter.start("generate", &format!("step 0 of {steps}"));
         self.update_stats(|stats| stats.generation = Some(generation.clone()));
         let began = Instant::now();
-        let image = self.element().and_then(|element| element.imp().image());
-        if generation.num_frames == 0 || image.is_some() {
-            self.stream(&model, &generation, image)?;
+        let opening = self.element().map(|element| element.imp().opening()).unwrap_or_default();
+        if generation.num_frames == 0 || opening.is_streamed() {
+            self.stream(&model, &generation, opening)?;
             self.update_stats(|stats| stats.generate_time = began.elapsed());
             return Ok(());
         }
@@ -167,6 +165,21 @@ impl Worker {
     /// The element, as long as anybody wants this clip.
     pub(super) fn element(&self) -> Option<super::SoraGen> {
         self.reporter.element().and_then(|element| element.downcast::<super::SoraGen>().ok())
+    }
+
+    /// Frames of a block of a stream, but of the first.
+    pub(super) fn block_frames(&self) -> usize {
+        self.model.block_frames.max(1) as usize
+    }
+
+    /// By how much the noise levels of the model's schedule are shifted.
+    pub(super) fn shift(&self) -> f64 {
+        self.model.shift
+    }
+
+    /// Frames of a clip that a video goes on from that can make a difference: as many as the model remembers.
+    pub(super) fn context_frames(&self) -> usize {
+        (self.model.native.num_frames as usize).saturating_sub(self.block_frames()).max(1)
     }
 
     pub(super) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {

@@ -13,7 +13,8 @@ use super::latency::Latency;
 use super::record;
 use super::settings::{self, Settings, Style};
 use super::stats::Stats;
-use super::worker::{FrameLine, FrameOutlet, KeptModel, Worker, push_out};
+use super::worker::{FrameLine, FrameOutlet, Worker, push_out};
+use crate::loading::KeptModel;
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
 
@@ -154,9 +155,7 @@ impl SoraTransform {
 
     /// Publishes how the stream is made, before the first frame of a style leaves.
     pub(super) fn tell_record(&self, style: &Style, info: &VideoInfo, seed: u64, model: &str) {
-        let mut query = gst::query::Context::new(provenance::CONTEXT_TYPE);
-        let source = self.sink_pad.peer_query(&mut query).then(|| query.context().map(ToOwned::to_owned));
-        let source = source.flatten().and_then(|context| Provenance::from_context(&context));
+        let source = provenance::of_peer(&self.sink_pad);
         let policy = self.settings().prompt_policy();
         let weights_sha256 = self.state().model.as_ref().and_then(|model| model.weights.get());
         let model = sora_record::Model { id: model.to_owned(), weights_sha256 };

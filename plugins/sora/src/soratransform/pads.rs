@@ -12,6 +12,8 @@ use super::QueuePolicy;
 use super::imp::{CAT, SoraTransform, State};
 use super::line::{Interrupted, WhenFull};
 use super::worker::{Arrived, Barrier, outlives_flush};
+use crate::messages::Dropped;
+use crate::upstream;
 
 /// A hole in the timestamps, either way, behind which a stream begins anew: this, or so many frames where that is more.
 const HOLE: gst::ClockTime = gst::ClockTime::from_seconds(1);
@@ -33,8 +35,7 @@ impl SoraTransform {
         if let Some(live) = self.state().run.as_ref().and_then(|run| run.live) {
             return live;
         }
-        let mut query = gst::query::Latency::new();
-        let live = self.sink_pad.peer_query(&mut query) && query.result().0;
+        let live = upstream::is_live(&self.sink_pad);
         if let Some(run) = &mut self.state().run {
             run.live = Some(live);
         }
@@ -81,12 +82,31 @@ impl SoraTransform {
             line.push_barrier(Barrier::Cut).map_err(Interrupted::flow)?;
         }
         let frame = Arrived { buffer, at: Instant::now() };
-        if line.push_frame(frame, most as usize, when_full).map_err(Interrupted::flow)?.is_some()
-            && let Some(text) = self.update_stats(|stats| stats.drop_frame(most))
-        {
-            gst::element_imp_warning!(self, gst::CoreError::Clock, ("{text}"));
+        if let Some(frame) = line.push_frame(frame, most as usize, when_full).map_err(Interrupted::flow)? {
+            self.tell_dropped(&frame.buffer, most);
         }
         Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Counts a dropped frame and tells the application.
+    fn tell_dropped(&self, buffer: &gst::BufferRef, block: u32) {
+        let (text, processed, dropped) =
+            self.update_stats(|stats| (stats.drop_frame(block), stats.restyled, stats.dropped));
+        let segment = self.sink_pad.sticky_event::<gst::event::Segment>(0);
+        let segment = segment.and_then(|event| event.segment().downcast_ref::<gst::ClockTime>().cloned());
+        Dropped {
+            live: self.is_live(),
+            running_time: segment.as_ref().and_then(|segment| segment.to_running_time(buffer.pts())),
+            stream_time: segment.as_ref().and_then(|segment| segment.to_stream_time(buffer.pts())),
+            timestamp: buffer.pts(),
+            duration: buffer.duration(),
+            processed,
+            dropped,
+        }
+        .post(self.obj().upcast_ref());
+        if let Some(text) = text {
+            gst::element_imp_warning!(self, gst::CoreError::Clock, ("{text}"));
+        }
     }
 
     /// The format of the frames to come, or why they cannot be restyled.

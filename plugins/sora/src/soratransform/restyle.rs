@@ -59,6 +59,7 @@ impl Restyler {
             prompt: &style.prompt,
             // The frames carry the scene on; the past would hold on to the style.
             keep_past: false,
+            fade: None,
             negative_prompt: &style.negative_prompt,
             num_inference_steps: style.num_inference_steps,
             guidance_scale: style.guidance_scale,
@@ -68,6 +69,7 @@ impl Restyler {
                 fresh_noise: style.fresh_noise,
                 motion_adaptive: style.motion_adaptive,
                 source_prompt: style.source_prompt.as_deref(),
+                cut: false,
             }),
         };
         let mut watch = Watch { made: Vec::with_capacity(whole), listener };

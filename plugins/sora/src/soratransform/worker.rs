@@ -1,29 +1,24 @@
 //! The thread that restyles blocks and hands them and the events between them on.
 
 use std::cell::RefCell;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::subclass::prelude::*;
-use sora_engine_api::{
-    Engine, EngineError, FrameBatch, Level, Model, ModelOptions, Observer, Progress, trace,
-};
+use sora_engine_api::{EngineError, Level, Model, trace};
 
-use super::fit::{Fit, working_size};
 use super::imp::CAT;
 use super::line::{Line, Work};
 use super::outlet::{Out, Outlet};
 use super::restyle::{Listener, Restyler};
 use super::settings::Style;
-use crate::messages::{self, LoadingTold, Reporter};
+use crate::fit::{Fit, working_size};
+use crate::loading::{self, KeptModel, Owner};
+use crate::messages::{self, Reporter};
 use crate::model::ModelInfo;
-
-/// The model that stays loaded between runs, with what it was opened by.
-pub(super) type KeptModel = Arc<Mutex<Option<(ModelOptions, Arc<Model>)>>>;
 
 /// The queue of one run.
 pub(super) type FrameLine = Line<Arrived, Barrier, gst::Event>;
@@ -304,34 +299,14 @@ impl Worker {
 
     /// The model; `None` when the run ended first.
     fn load(&self) -> Result<Option<Arc<Model>>, EngineError> {
-        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = lock().clone().filter(|(options, _)| *options == self.info.options);
-        let began = Instant::now();
-        let model = match kept {
-            Some((_, model)) => model,
-            None => {
-                // Where frames are restyled from the beginning, the change of state has told already.
-                if !self.load_told.swap(true, Ordering::SeqCst) {
-                    self.reporter.start("load", &format!("loading {}", self.info.name));
-                }
-                let engine = Engine::open()?;
-                let mut loading = Loading { worker: self, told: LoadingTold::default() };
-                let model = match engine.open_model(&self.info.options, &mut loading) {
-                    Ok(model) => Arc::new(model),
-                    Err(EngineError::Cancelled) => return Ok(None),
-                    Err(error) => return Err(error),
-                };
-                *lock() = Some((self.info.options.clone(), Arc::clone(&model)));
-                self.reporter.complete(&format!("{} is loaded", self.info.name));
-                model
-            }
-        };
+        let loaded = loading::load(&self.kept, &self.info, self, &self.reporter, &self.load_told)?;
+        let Some((model, time)) = loaded else { return Ok(None) };
         if let Some(element) = self.element.upgrade() {
             element.imp().update_stats(|stats| {
                 stats.model.clone_from(&self.info.name);
                 stats.device = model.device();
                 stats.dtype = model.dtype();
-                stats.load_time = began.elapsed();
+                stats.load_time = time;
             });
         }
         Ok(Some(model))
@@ -358,25 +333,12 @@ impl Listener for Listening<'_> {
     }
 }
 
-/// Listens while a model loads.
-struct Loading<'a> {
-    worker: &'a Worker,
-    told: LoadingTold,
-}
-
-impl Observer for Loading<'_> {
-    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-        if let Progress::Loading { done_bytes, total_bytes } = progress {
-            self.told.tell(&self.worker.reporter, done_bytes, total_bytes);
-        }
-        if self.worker.line.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+impl Owner for Worker {
+    fn is_gone(&self) -> bool {
+        self.line.is_stopped()
     }
 
-    fn frames(&mut self, _frames: FrameBatch<'_>) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    fn log(&mut self, level: Level, target: &str, message: &str) {
-        self.worker.log_line(level, target, message);
+    fn log(&self, level: Level, target: &str, message: &str) {
+        self.log_line(level, target, message);
     }
 }

@@ -4,13 +4,14 @@ use sora_model::config::Rotation;
 use tch::Tensor;
 
 use super::super::TextToVideoPipeline;
+use super::fade::{Fade, Wording};
 use crate::error::Result;
 use crate::models::WanTransformer3DModel;
 use crate::models::transformer_wan::{CacheLimits, KvCache, TextContext};
 
 /// Keys and values under one prompt.
 struct Branch {
-    prompt: String,
+    wording: Wording,
     context: TextContext,
     cache: KvCache,
 }
@@ -79,6 +80,16 @@ fn forget(kept: &mut Vec<Tensor>, limits: CacheLimits) {
         kept.splice(at..=at, parts);
         at += count;
     }
+
+    /// Forgets the oldest frame, so that what was seen under one prompt does not hold on for ever: the next one takes
+    /// its place in the sink.
+    fn move_on(&mut self) {
+        if self.kept.len() > 1 {
+            drop(self.kept.remove(0));
+            // Its keys and values are in there.
+            self.unconditional = None;
+        }
+    }
 }
 
 impl Branch {
@@ -91,35 +102,39 @@ impl Branch {
 
 impl TextToVideoPipeline {
     /// Makes the memory one of these prompts: what was remembered under another is seen again under the new one, or
-    /// forgotten.
+    /// forgotten. While a prompt fades into another, the past is kept, and forgotten frame by frame from its beginning.
     pub(super) fn tell_prompt(
         &self,
         memory: &mut Memory,
         prompt: &str,
+        fade: Option<Fade<'_>>,
         negative: Option<&str>,
         keep_past: bool,
     ) -> Result<()> {
-        if memory.conditional.as_ref().is_none_or(|branch| branch.prompt != prompt) {
-            if !keep_past {
+        let wording = Wording::new(prompt, fade);
+        if memory.conditional.as_ref().is_none_or(|branch| branch.wording != wording) {
+            if fade.is_some() {
+                memory.move_on();
+            } else if !keep_past {
                 memory.kept.clear();
                 memory.seen = 0;
                 memory.unconditional = None;
             }
-            memory.conditional = Some(self.branch(memory, prompt)?);
+            memory.conditional = Some(self.branch(memory, wording)?);
         }
-        let current = memory.unconditional.as_ref().map(|branch| branch.prompt.as_str());
-        if current != negative {
+        let negative = negative.map(|negative| Wording::new(negative, None));
+        if memory.unconditional.as_ref().map(|branch| &branch.wording) != negative.as_ref() {
             memory.unconditional = negative.map(|negative| self.branch(memory, negative)).transpose()?;
         }
         Ok(())
     }
 
-    fn branch(&self, memory: &Memory, prompt: &str) -> Result<Branch> {
-        let embeds = self.encode_prompt(prompt)?;
+    fn branch(&self, memory: &Memory, wording: Wording) -> Result<Branch> {
+        let embeds = self.encode_wording(&wording)?;
         let context = self.transformer.encode_context(&embeds.embeds, embeds.weights.as_ref());
         let cache = KvCache::new(&self.transformer, memory.limits)
             .with_rotation(memory.rotation, memory.seen - memory.len());
-        let mut branch = Branch { prompt: prompt.to_owned(), context, cache };
+        let mut branch = Branch { wording, context, cache };
         for latents in &memory.kept {
             branch.remember(&self.transformer, latents, self.dir.causal().context_noise);
         }

@@ -5,6 +5,7 @@
 //! 2108.01073: encoded, noised by a strength, denoised). Only models that were trained block-causally (sora-tiny,
 //! the Self-Forcing family) make sense of it.
 
+mod fade;
 mod memory;
 mod schedule;
 mod solver;
@@ -12,6 +13,7 @@ mod solver;
 use sora_model::config::CausalConfig;
 use tch::{Kind, Tensor};
 
+pub use self::fade::Fade;
 use self::memory::Memory;
 use self::schedule::Pace;
 use self::solver::Fresh;
@@ -48,6 +50,9 @@ pub struct BlockRequest<'a> {
     /// and changes slowly, as far as its past lets it. Otherwise the past is forgotten, and the next block shows the
     /// prompt.
     pub keep_past: bool,
+    /// What the prompt is fading into. With it the past is kept, seen again under what lies between the prompts, and
+    /// its oldest frame is forgotten at each step of the fade.
+    pub fade: Option<Fade<'a>>,
     /// What to steer away from; only used with guidance.
     pub negative_prompt: &'a str,
     /// How strongly to follow the prompt; up to 1 there is no guidance and one pass per step.
@@ -73,6 +78,9 @@ pub struct BlockSource<'a> {
     /// What the frames show. With it only the difference between this prompt and the block's is applied to them
     /// (FlowEdit, arXiv 2412.08629), in two passes per step; without it they are noised and denoised (SDEdit).
     pub source_prompt: Option<&'a str>,
+    /// The frames do not follow those that were given before: the encoder forgets these, and sees the first of the
+    /// new ones as having stood still before.
+    pub cut: bool,
 }
 
 /// A stream in the making. Belongs to the pipeline that opened it.
@@ -225,6 +233,11 @@ impl TextToVideoPipeline {
             return refuse("guidance_scale", request.guidance_scale.to_string(), "a finite number");
         }
         self.check_position(stream, request)?;
+        if let Some(Fade { share, .. }) = request.fade
+            && !(0.0..=1.0).contains(&share)
+        {
+            return refuse("share of a fade", share.to_string(), "0 to 1");
+        }
         let Some(source) = &request.source else { return Ok(()) };
         if !(0.0..=1.0).contains(&source.strength) {
             return refuse("strength", source.strength.to_string(), "0 to 1");
@@ -251,12 +264,12 @@ impl TextToVideoPipeline {
     ) -> Result<Tensor> {
         report(on_progress, Progress::Encoding)?;
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
-        self.tell_prompt(&mut stream.memory, request.prompt, negative, request.keep_past)?;
+        self.tell_prompt(&mut stream.memory, request.prompt, request.fade, negative, request.keep_past)?;
         let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
         if let Some(source_prompt) = contrast {
-            self.tell_prompt(&mut stream.source_memory, source_prompt, None, request.keep_past)?;
+            self.tell_prompt(&mut stream.source_memory, source_prompt, None, None, request.keep_past)?;
         }
         let sigma = levels[0];
         let mut latents = match (&clean, contrast) {
@@ -317,7 +330,16 @@ impl TextToVideoPipeline {
         };
         let encoder = self.encoder()?;
         let _span = tracing::debug_span!("encode").entered();
-        let z = encoder.encode_chunk(&video.to_kind(self.kinds.vae), &mut stream.encoder).mode();
+        let video = video.to_kind(self.kinds.vae);
+        if source.cut && stream.blocks > 0 {
+            stream.encoder = FeatureCache::new();
+            let first = video.narrow(2, 0, 1);
+            for still in [first.shallow_clone(), first.repeat([1, 1, stream.factor, 1, 1])] {
+                // Only what the cache keeps of it is of use.
+                let _ = encoder.encode_chunk(&still, &mut stream.encoder);
+            }
+        }
+        let z = encoder.encode_chunk(&video, &mut stream.encoder).mode();
         // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
         let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
         let levels = self.block_levels(strength, request.num_inference_steps, alone);

@@ -9,7 +9,7 @@ const BORDER: u32 = 0xff00_0000;
 
 /// A rectangle in the working picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rectangle {
+pub(crate) struct Rectangle {
     x: u32,
     y: u32,
     width: u32,
@@ -39,7 +39,7 @@ fn display_aspect(info: &VideoInfo) -> (u64, u64) {
 
 /// The size to work at: sides that are given are taken, rounded as the model rounds; with none given, that size of
 /// at most the native one's area which leaves the least of itself to the padding.
-pub(super) fn working_size(
+pub(crate) fn working_size(
     info: &VideoInfo,
     (width, height): (u32, u32),
     rules: &SizeRules,
@@ -71,66 +71,101 @@ pub(super) fn working_size(
 }
 
 /// Converts frames of one format to the working picture, RGB24, and back.
-pub(super) struct Fit {
+pub(crate) struct Fit {
     info: VideoInfo,
     working: VideoInfo,
     there: VideoConverter,
     back: VideoConverter,
-    pool: gst_video::VideoBufferPool,
+    pool: Pool,
 }
 
-impl Drop for Fit {
+/// Where new frames come from.
+pub(crate) struct Pool(gst_video::VideoBufferPool);
+
+impl Drop for Pool {
     fn drop(&mut self) {
         // Its buffers go when their last user is done with them.
-        let _ = self.pool.set_active(false);
+        let _ = self.0.set_active(false);
     }
+}
+
+impl Pool {
+    /// For frames with these caps.
+    pub(crate) fn new(caps: &gst::Caps, info: &VideoInfo) -> Result<Self, String> {
+        let failed = |_| format!("video with {caps} cannot be held in buffers of a pool");
+        let pool = gst_video::VideoBufferPool::new();
+        let mut config = pool.config();
+        let bytes = u32::try_from(info.size()).map_err(|_| format!("video with {caps} is too large"))?;
+        config.set_params(Some(caps), bytes, 0, 0);
+        pool.set_config(config).map_err(failed)?;
+        pool.set_active(true).map_err(failed)?;
+        Ok(Self(pool))
+    }
+
+    /// A frame to be written.
+    pub(crate) fn frame(&self) -> Result<gst::Buffer, String> {
+        self.0.acquire_buffer(None).map_err(|error| format!("no buffer for a frame: {error}"))
+    }
+}
+
+/// Converts frames to another format and size, scaled as a whole into the middle of a black picture. Pixels of either
+/// need not be square.
+pub(crate) fn padded(from: &VideoInfo, to: &VideoInfo) -> Option<VideoConverter> {
+    let inner = inner(from, to);
+    let pixels = |value: u32| value as i32;
+    let mut config = VideoConverterConfig::new();
+    config.set_dest_x(pixels(inner.x));
+    config.set_dest_y(pixels(inner.y));
+    config.set_dest_width(Some(pixels(inner.width)));
+    config.set_dest_height(Some(pixels(inner.height)));
+    config.set_fill_border(true);
+    config.set_border_argb(BORDER);
+    // A converter keeps the rate: that of frames is their own business.
+    let mut caps = from.to_caps().ok()?;
+    caps.make_mut().set("framerate", to.fps());
+    VideoConverter::new(&VideoInfo::from_caps(&caps).ok()?, to, Some(config)).ok()
+}
+
+/// Where a picture of one kind lies in one of another.
+fn inner(from: &VideoInfo, to: &VideoInfo) -> Rectangle {
+    let (width, height) = display_aspect(from);
+    let ratio = |value: i32| u64::from(value.unsigned_abs().max(1));
+    inscribed((width * ratio(to.par().denom()), height * ratio(to.par().numer())), (to.width(), to.height()))
 }
 
 impl Fit {
     /// For video with `info` and a working size.
-    pub(super) fn new(caps: &gst::Caps, info: &VideoInfo, size: (u32, u32)) -> Result<Self, String> {
+    pub(crate) fn new(caps: &gst::Caps, info: &VideoInfo, size: (u32, u32)) -> Result<Self, String> {
         let failed = |what: &str| format!("video with {caps} cannot be converted {what}");
         let working = VideoInfo::builder(VideoFormat::Rgb, size.0, size.1)
             .fps(info.fps())
             .build()
             .map_err(|_| failed("to RGB of the working size"))?;
-        let inner = inscribed(display_aspect(info), size);
+        let there = padded(info, &working).ok_or_else(|| failed("to RGB"))?;
+        let inner = inner(info, &working);
         let pixels = |value: u32| value as i32;
-        let mut config = VideoConverterConfig::new();
-        config.set_dest_x(pixels(inner.x));
-        config.set_dest_y(pixels(inner.y));
-        config.set_dest_width(Some(pixels(inner.width)));
-        config.set_dest_height(Some(pixels(inner.height)));
-        config.set_fill_border(true);
-        config.set_border_argb(BORDER);
-        let there = VideoConverter::new(info, &working, Some(config)).map_err(|_| failed("to RGB"))?;
         let mut config = VideoConverterConfig::new();
         config.set_src_x(pixels(inner.x));
         config.set_src_y(pixels(inner.y));
         config.set_src_width(Some(pixels(inner.width)));
         config.set_src_height(Some(pixels(inner.height)));
         let back = VideoConverter::new(&working, info, Some(config)).map_err(|_| failed("from RGB"))?;
-        let pool = gst_video::VideoBufferPool::new();
-        let mut pool_config = pool.config();
-        let bytes = u32::try_from(info.size()).map_err(|_| failed("in memory"))?;
-        pool_config.set_params(Some(caps), bytes, 0, 0);
-        pool.set_config(pool_config).map_err(|_| failed("in buffers of a pool"))?;
-        pool.set_active(true).map_err(|_| failed("in buffers of a pool"))?;
+        let pool = Pool::new(caps, info)?;
         Ok(Self { info: info.clone(), working, there, back, pool })
     }
 
     /// Width and height of the working picture.
-    pub(super) fn size(&self) -> (u32, u32) {
+    pub(crate) fn size(&self) -> (u32, u32) {
         (self.working.width(), self.working.height())
     }
 
     /// Bytes of a working picture.
-    pub(super) fn frame_size(&self) -> usize {
+    pub(crate) fn frame_size(&self) -> usize {
         self.working.width() as usize * self.working.height() as usize * 3
     }
 
     /// Appends the working picture of a frame, RGB24 without padding.
-    pub(super) fn append(&self, buffer: &gst::BufferRef, pixels: &mut Vec<u8>) -> Result<(), String> {
+    pub(crate) fn append(&self, buffer: &gst::BufferRef, pixels: &mut Vec<u8>) -> Result<(), String> {
         let from = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.info).map_err(|_| {
             let (format, width, height) = (self.info.format(), self.info.width(), self.info.height());
             format!("a buffer of {} bytes is no {format} frame of {width}x{height}", buffer.size())
@@ -154,7 +189,7 @@ impl Fit {
     }
 
     /// A new frame of the video's format and size from a working picture, with what `like` says of its own.
-    pub(super) fn frame(&self, pixels: &[u8], like: &gst::BufferRef) -> Result<gst::Buffer, String> {
+    pub(crate) fn frame(&self, pixels: &[u8], like: &gst::BufferRef) -> Result<gst::Buffer, String> {
         let mut picture = gst::Buffer::with_size(self.working.size()).map_err(|_| "no memory for a frame")?;
         {
             let picture = picture.get_mut().expect("a new buffer has one owner");
@@ -167,8 +202,7 @@ impl Fit {
                 line[..from.len()].copy_from_slice(from);
             }
         }
-        let mut buffer =
-            self.pool.acquire_buffer(None).map_err(|error| format!("no buffer for a frame: {error}"))?;
+        let mut buffer = self.pool.frame()?;
         // A buffer fresh from the pool has one owner.
         let out = buffer.make_mut();
         {
@@ -184,7 +218,7 @@ impl Fit {
 }
 
 /// Flags, times, offsets and metas; not those metas that describe the memory, which is another.
-fn copy_particulars(from: &gst::BufferRef, to: &mut gst::BufferRef) {
+pub(crate) fn copy_particulars(from: &gst::BufferRef, to: &mut gst::BufferRef) {
     let flags = gst::BufferFlags::TAG_MEMORY | gst::BufferFlags::CORRUPTED;
     to.set_flags(from.flags() - flags);
     to.set_pts(from.pts());
