@@ -1,4 +1,4 @@
-//! Which VAE decodes: the model's own, or a tiny one that is several times as fast and less faithful.
+//! Which VAE decodes: the model's own, or a tiny one that is faster and less faithful.
 
 use std::path::PathBuf;
 
@@ -25,10 +25,7 @@ pub(crate) enum Vae {
     #[enum_value(name = "The model's own, as good as it gets", nick = "full")]
     Full,
     /// A tiny one.
-    #[enum_value(
-        name = "vae-file, else the model directory's taehv/: several times as fast, less faithful",
-        nick = "tiny"
-    )]
+    #[enum_value(name = "vae-file, else the model directory's taehv/: faster, less faithful", nick = "tiny")]
     Tiny,
 }
 
