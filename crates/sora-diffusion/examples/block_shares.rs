@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let request = BlockRequest {
         prompt: "a red ball bounces on the grass",
         keep_past: true,
+        fade: None,
         negative_prompt: "",
         guidance_scale: native.guidance_scale,
         num_inference_steps: native.num_inference_steps.into(),

@@ -196,6 +196,7 @@ fn block(prompt: &str) -> BlockRequest<'_> {
     BlockRequest {
         prompt,
         keep_past: true,
+        fade: None,
         negative_prompt: "",
         guidance_scale: 1.0,
         num_inference_steps: 4,
@@ -336,6 +337,7 @@ fn a_block_from_frames_has_as_many_latent_frames_as_they_make() {
             fresh_noise: true,
             motion_adaptive: false,
             source_prompt: None,
+            cut: false,
         };
         make(
             &pipeline,

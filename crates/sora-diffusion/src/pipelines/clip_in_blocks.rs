@@ -37,6 +37,7 @@ impl TextToVideoPipeline {
         let block = BlockRequest {
             prompt: &request.prompt,
             keep_past: true,
+            fade: None,
             negative_prompt: &request.negative_prompt,
             guidance_scale: request.guidance_scale,
             num_inference_steps: request.num_inference_steps,

@@ -502,7 +502,7 @@ impl ElementImpl for SoraMerge {
         match transition {
             gst::StateChange::NullToReady => {
                 let choice = self.settings().choice.clone();
-                let model = ModelInfo::open(&choice).map_err(refuse)?;
+                let model = ModelInfo::open(&choice, true).map_err(refuse)?;
                 gst::info!(CAT, imp = self, "model {model:?}");
                 self.state().model = Some(model);
             }

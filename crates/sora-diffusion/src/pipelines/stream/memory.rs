@@ -42,7 +42,7 @@ impl Memory {
 
     /// Whether this is the prompt that it was told last.
     pub(super) fn is_told(&self, prompt: &str) -> bool {
-        self.conditional.as_ref().is_some_and(|branch| branch.prompt == prompt)
+        self.conditional.as_ref().is_some_and(|branch| branch.wording == Wording::new(prompt, None))
     }
 
     /// The position of the next latent frame.
@@ -54,6 +54,16 @@ impl Memory {
         self.seen += latents.size()[2];
         self.kept.push(latents.copy());
         forget(&mut self.kept, self.limits);
+    }
+
+    /// Forgets the oldest block, so that what was seen under one prompt does not hold on for ever: the next one takes
+    /// its place in the sink.
+    fn move_on(&mut self) {
+        if self.kept.len() > 1 {
+            drop(self.kept.remove(0));
+            // Its keys and values are in there.
+            self.unconditional = None;
+        }
     }
 }
 
@@ -80,16 +90,6 @@ fn forget(kept: &mut Vec<Tensor>, limits: CacheLimits) {
         kept.splice(at..=at, parts);
         at += count;
     }
-
-    /// Forgets the oldest frame, so that what was seen under one prompt does not hold on for ever: the next one takes
-    /// its place in the sink.
-    fn move_on(&mut self) {
-        if self.kept.len() > 1 {
-            drop(self.kept.remove(0));
-            // Its keys and values are in there.
-            self.unconditional = None;
-        }
-    }
 }
 
 impl Branch {
@@ -102,7 +102,7 @@ impl Branch {
 
 impl TextToVideoPipeline {
     /// Makes the memory one of these prompts: what was remembered under another is seen again under the new one, or
-    /// forgotten. While a prompt fades into another, the past is kept, and forgotten frame by frame from its beginning.
+    /// forgotten. While a prompt fades into another, the past is kept, and forgotten block by block from its beginning.
     pub(super) fn tell_prompt(
         &self,
         memory: &mut Memory,
