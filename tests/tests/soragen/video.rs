@@ -210,7 +210,7 @@ fn what_is_no_clip_is_one_error_that_says_why() {
     for (name, bytes, part) in [
         ("text", b"this is a text file, and a long one\n".repeat(100).as_slice(), "cannot be decoded"),
         ("empty", b"", "empty"),
-        ("noise", &(0..5000u32).map(|n| (n * n * 7 >> 3) as u8).collect::<Vec<_>>(), "cannot be decoded"),
+        ("noise", &(0..5000u32).map(|n| ((n * n * 7) >> 3) as u8).collect::<Vec<_>>(), "cannot be decoded"),
         ("huge.png", &huge, "50000x50000"),
     ] {
         let text = refused(&file(name, bytes));

@@ -160,8 +160,7 @@ fn marks_in_both_clips_are_named_as_inputs() {
     // The second clip's is known when that has begun.
     let last = records
         .map(|json| sora_record::GenerationRecord::from_json(&json).expect("a valid one"))
-        .filter(|record| record.mode == sora_record::Mode::Merge)
-        .last();
+        .rfind(|record| record.mode == sora_record::Mode::Merge);
     let inputs: Vec<String> = last.expect("a record").inputs.into_iter().map(|input| input.id).collect();
     assert_eq!(inputs, [format!("watermark {a}"), format!("watermark {b}")]);
 }

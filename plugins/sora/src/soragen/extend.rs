@@ -27,8 +27,8 @@ impl Maker<'_> {
         self.block(source)?.ok_or(EngineError::Cancelled)
     }
 
-    /// A clip that goes on from a file.
-    pub(super) fn from_clip(
+    /// A file, and what comes after or before it.
+    pub(super) fn after_or_before(
         &mut self,
         path: &Path,
         mode: VideoMode,

@@ -30,12 +30,12 @@ impl Worker {
         let mut maker = Maker::open(self, model, generation)?;
         let Opening { image, video, looped } = opening;
         if let Some((path, mode)) = video {
-            return maker.from_clip(&path, mode, looped);
+            return maker.after_or_before(&path, mode, looped);
         }
         let size = (generation.width, generation.height);
         let picture = image.map(|path| image::load(&path, size)).transpose();
         let picture = picture.map_err(EngineError::Request)?;
-        if looped { maker.looped(picture) } else { maker.from_picture(picture) }
+        if looped { maker.looped(picture) } else { maker.straight(picture) }
     }
 }
 
@@ -78,7 +78,8 @@ impl<'a> Maker<'a> {
         self.generation.width as usize * self.generation.height as usize * 3
     }
 
-    fn from_picture(&mut self, mut picture: Option<Vec<u8>>) -> Result<(), EngineError> {
+    /// Block after block, the first one of them a picture where there is one.
+    fn straight(&mut self, mut picture: Option<Vec<u8>>) -> Result<(), EngineError> {
         let length = u64::from(self.generation.num_frames);
         while length == 0 || self.frame < length {
             // Nothing of the picture is made anew: the model remembers it as the first frame.

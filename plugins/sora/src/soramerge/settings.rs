@@ -224,7 +224,7 @@ fn read_only_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames that came in on either pad, that were made, repeated, left out and dropped; blocks and their times in nanoseconds")
+            .blurb("Frames that came in on either pad, were dropped, went out and were made; blocks, the last one's time and the loading time (in nanoseconds)")
             .read_only()
             .build(),
     ]
