@@ -99,7 +99,10 @@ fn page(factory: &gst::ElementFactory, plugin: &str, pipelines: &[(String, Strin
     }
 
     writeln!(text, "\n## Pads\n")?;
-    for template in factory.static_pad_templates() {
+    // The registry gives them in another order than the class.
+    let mut templates: Vec<_> = factory.static_pad_templates().into_iter().collect();
+    templates.sort_by_key(|template| template.name_template());
+    for template in templates {
         let direction = match template.direction() {
             gst::PadDirection::Src => "source",
             gst::PadDirection::Sink => "sink",

@@ -328,7 +328,7 @@ impl ElementImpl for SoraGen {
         }
         if transition == gst::StateChange::ReadyToNull {
             self.state().model = None;
-            let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let kept = self.kept_model.take();
             // Freeing a large model takes a while: not under the lock.
             drop(kept);
         }

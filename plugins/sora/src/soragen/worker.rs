@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use sora_engine_api::{
-    Engine, EngineError, FrameBatch, Generation, Level, Model, ModelOptions, Observer, Progress,
-    PromptEnhance,
+    Engine, EngineError, FrameBatch, Generation, Level, Model, Observer, Progress, PromptEnhance,
 };
 
 use super::imp::CAT;
@@ -33,7 +32,7 @@ impl Clip {
     pub(super) fn start(element: &super::SoraGen, model: ModelInfo, kept: KeptModel) -> Self {
         let reporter = Arc::new(Reporter::new(element.upcast_ref()));
         let clip = Self { job: Arc::default(), reporter, thread: Arc::default() };
-        if kept_model(&kept, &model.options).is_none() {
+        if kept.opened_by(&model.options).is_none() {
             clip.reporter.start("load", &format!("loading {}", model.name));
         }
         let worker = Worker { job: clip.job.clone(), reporter: clip.reporter.clone(), model, kept };
@@ -70,11 +69,6 @@ impl Clip {
         }
         left
     }
-}
-
-fn kept_model(kept: &KeptModel, options: &ModelOptions) -> Option<Arc<Model>> {
-    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.as_ref().filter(|(opened, _)| opened == options).map(|(_, model)| Arc::clone(model))
 }
 
 pub(super) struct Worker {
@@ -133,7 +127,7 @@ impl Worker {
     }
 
     fn load(&self) -> Result<Arc<Model>, EngineError> {
-        if let Some(model) = kept_model(&self.kept, &self.model.options) {
+        if let Some(model) = self.kept.opened_by(&self.model.options) {
             return Ok(model);
         }
         // The dynamic linker holds a lock while it opens libtorch, for which the application's thread
@@ -155,8 +149,7 @@ impl Worker {
         if self.job.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let kept = (self.model.options.clone(), Arc::clone(&model));
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        self.kept.keep(self.model.options.clone(), Arc::clone(&model));
         self.reporter.complete(&format!("{} is loaded", self.model.name));
         self.update_stats(|stats| stats.load_time = began.elapsed());
         Ok(model)

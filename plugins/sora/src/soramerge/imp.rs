@@ -314,7 +314,7 @@ impl SoraMerge {
         let seed = plan.seed;
         self.update_stats(|stats| *stats = Stats::default());
         let reporter = Arc::new(Reporter::new(self.obj().upcast_ref()));
-        let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let kept = self.kept_model.is_some();
         let load_told = !plan.duration.is_zero() && !kept;
         if load_told {
             // From the change of state: gst-launch plays when the operation is over.
@@ -365,11 +365,18 @@ impl SoraMerge {
     fn stop(&self) {
         let run = self.state().run.take();
         let Some(Run { worker, .. }) = run else { return };
-        let deadline = Instant::now() + STOP_PATIENCE;
-        while !worker.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+        let finishes = |patience| {
+            let deadline = Instant::now() + patience;
+            while !worker.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            worker.is_finished()
+        };
+        let mut finished = finishes(STOP_PATIENCE);
+        if !finished && self.kept_model.wait_until_opened() {
+            finished = finishes(STOP_PATIENCE);
         }
-        if worker.is_finished() {
+        if finished {
             // Panics have been caught inside.
             let _ = worker.join();
         } else {
@@ -526,7 +533,7 @@ impl ElementImpl for SoraMerge {
             gst::StateChange::PausedToReady => self.stop(),
             gst::StateChange::ReadyToNull => {
                 self.state().model = None;
-                let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let kept = self.kept_model.take();
                 // Freeing a large model takes a while: not under the lock.
                 drop(kept);
             }

@@ -183,7 +183,7 @@ impl SoraTransform {
         let block = if settings.passes_through() { 1 } else { model.block_frames };
         let latency = Latency::expecting(frame, block);
         self.update_stats(|stats| *stats = Stats::default());
-        let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let kept = self.kept_model.is_some();
         let load_told = !settings.passes_through() && !kept;
         if load_told {
             // From the change of state: gst-launch plays when the operation is over.
@@ -262,7 +262,11 @@ impl SoraTransform {
         if pusher.is_finished() {
             let _ = pusher.join();
         }
-        if line.wait_left(deadline.saturating_duration_since(Instant::now())) {
+        let mut left = line.wait_left(deadline.saturating_duration_since(Instant::now()));
+        if !left && self.kept_model.wait_until_opened() {
+            left = line.wait_left(STOP_PATIENCE);
+        }
+        if left {
             let _ = worker.join();
         } else {
             gst::info!(CAT, imp = self, "the worker ends after the step it is in");
@@ -432,7 +436,7 @@ impl ElementImpl for SoraTransform {
             gst::StateChange::PausedToReady => self.stop(),
             gst::StateChange::ReadyToNull => {
                 self.state().model = None;
-                let kept = self.kept_model.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let kept = self.kept_model.take();
                 // Freeing a large model takes a while: not under the lock.
                 drop(kept);
             }

@@ -200,10 +200,16 @@ impl SoraSign {
             self.state().work = work;
             return how.and(Err(gst::FlowError::Eos));
         }
+        if let Work::Stopped = work {
+            self.state().work = work;
+            return Err(gst::FlowError::Flushing);
+        }
         let result = self.take_bytes(&mut work, seek, buffer).map_err(|stop| {
             // What downstream said is no error of this element.
             let flow = work.flow_error().unwrap_or_else(|| self.fail(&stop));
-            work = Work::Over(Err(flow));
+            let live = matches!(work, Work::Live(_));
+            work =
+                if live && flow == gst::FlowError::Flushing { Work::Stopped } else { Work::Over(Err(flow)) };
             flow
         });
         self.state().work = work;
@@ -249,8 +255,8 @@ impl SoraSign {
         let live = matches!(work, Work::Live(_));
         let result = match work {
             Work::Idle => return,
-            Work::Over(how) => {
-                self.state().work = Work::Over(how);
+            over @ (Work::Over(_) | Work::Stopped) => {
+                self.state().work = over;
                 return;
             }
             Work::Undecided(head) => {

@@ -21,6 +21,8 @@ pub(super) enum Work {
     Spool(Spool),
     Live(Box<Live>),
     Sidecar(Box<Sidecar>),
+    /// A live stream whose sink stopped before it: what was sent is signed.
+    Stopped,
     /// Signed, or failed with an error that has been posted.
     Over(Result<(), gst::FlowError>),
 }
@@ -28,7 +30,7 @@ pub(super) enum Work {
 impl Work {
     /// Whether a clip began that will be signed only at its end.
     pub(super) fn is_unfinished(&self) -> bool {
-        !matches!(self, Self::Idle | Self::Live(_) | Self::Over(_))
+        !matches!(self, Self::Idle | Self::Live(_) | Self::Stopped | Self::Over(_))
     }
 
     /// The muxer goes to a place.
@@ -41,7 +43,7 @@ impl Work {
                 live.seek(to);
                 Ok(())
             }
-            Self::Idle | Self::Undecided(_) | Self::Over(_) => Ok(()),
+            Self::Idle | Self::Undecided(_) | Self::Stopped | Self::Over(_) => Ok(()),
         }
     }
 
@@ -52,7 +54,7 @@ impl Work {
             Self::Spool(spool) => spool.write(&bytes),
             Self::Sidecar(sidecar) => sidecar.write(&bytes),
             Self::Live(live) => live.write(buffer, &bytes),
-            Self::Idle | Self::Undecided(_) | Self::Over(_) => Ok(()),
+            Self::Idle | Self::Undecided(_) | Self::Stopped | Self::Over(_) => Ok(()),
         }
     }
 
