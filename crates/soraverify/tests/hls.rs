@@ -73,7 +73,7 @@ fn a_stream_over_http_is_judged_fragment_by_fragment() {
         "live.mp4",
         &format!("{CLIP} ! sorasign mode=live certificates={keys}/chain.pem key={keys}/key.pem"),
     );
-    let (init, fragments) = split(&std::fs::read(signed).expect("it can be read"), b"emsg");
+    let (init, fragments) = split(&std::fs::read(signed).expect("it can be read"), b"styp");
     assert_eq!(fragments.len(), 5, "fragments");
     folder.write("init.mp4", &init);
     let names: Vec<String> = (0..fragments.len()).map(|number| format!("{number}.m4s")).collect();

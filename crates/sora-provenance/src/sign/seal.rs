@@ -22,7 +22,7 @@ const CLAIM_BYTES: usize = 24 << 10;
 /// Length of a leaf, in bytes.
 const LEAF: usize = LEAF_KIB << 10;
 /// Pieces of media data, each of a leaf at most, that may wait to be hashed.
-const WAITING: usize = 16;
+const WAITING: usize = 8;
 
 /// Makes the manifest of a file that a [`PatchWriter`](crate::PatchWriter) writes. The media data is hashed in
 /// pieces of 1 MiB as it passes, so that neither signing nor verifying holds the clip in memory; a thread of its own
