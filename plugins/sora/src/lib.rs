@@ -16,6 +16,7 @@ mod fit;
 mod loading;
 mod messages;
 mod model;
+mod record;
 pub mod soragen;
 pub mod soramerge;
 pub mod soratransform;

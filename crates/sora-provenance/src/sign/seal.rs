@@ -1,15 +1,21 @@
 //! The manifest of a file that is being written.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use c2pa::Builder;
+use c2pa::assertions::labels::BMFF_HASH;
+use c2pa::assertions::{BmffHash, ExclusionsMap, MerkleMap, SubsetMap, VecByteBuf};
+use serde_bytes::ByteBuf;
+use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, add_nameless, builder, failed};
 use crate::{Claim, ProvenanceError, Seal, SigningKeys, SparseFile};
 
+/// What hashes, by its name in C2PA.
+const ALGORITHM: &str = "sha256";
 /// Length of the pieces of media data that are hashed each by itself, in KiB. A verifier holds one in memory.
 const LEAF_KIB: usize = 1024;
 /// What a leaf takes in a manifest, in bytes: 32 of SHA-256 and its header, and some room.
@@ -21,101 +27,151 @@ const CLAIM_BYTES: usize = 24 << 10;
 
 /// Length of a leaf, in bytes.
 const LEAF: usize = LEAF_KIB << 10;
-/// Pieces of media data, each of a leaf at most, that may wait to be hashed.
-const WAITING: usize = 8;
+/// Threads that hash.
+const THREADS: usize = 2;
+/// Leaves that may wait to be hashed.
+const WAITING: usize = 4;
 
 /// Makes the manifest of a file that a [`PatchWriter`](crate::PatchWriter) writes. The media data is hashed in
-/// pieces of 1 MiB as it passes, so that neither signing nor verifying holds the clip in memory; a thread of its own
-/// does it, so that whoever writes waits only where that one cannot keep up.
+/// leaves of 1 MiB as it passes, so that neither signing nor verifying holds the clip in memory; threads of their own
+/// do it, so that whoever writes waits only where those cannot keep up.
 pub struct ManifestSeal {
     hasher: Hasher,
     /// What the manifest takes without leaves, in bytes.
     least: usize,
+    builder: Box<Builder>,
 }
 
-/// Who has the builder, which collects the hashes.
+/// The leaves of a tree of hashes over media data.
+///
+/// c2pa's own accumulator does the same on one thread, and copies every byte into a leaf before it hashes it.
+#[derive(Default)]
 enum Hasher {
-    /// Nobody yet.
-    Idle(Box<Builder>),
-    /// The thread.
+    /// Nothing came yet.
+    #[default]
+    Idle,
+    /// The threads.
     Running {
-        pieces: SyncSender<Bytes>,
-        /// What is missing of the leaf that was begun, in bytes.
-        missing: usize,
-        thread: JoinHandle<Result<Box<Builder>, c2pa::Error>>,
+        leaves: SyncSender<Leaf>,
+        /// What came of the next leaf.
+        leaf: Leaf,
+        threads: Vec<JoinHandle<Vec<(usize, Digest)>>>,
+        /// How much came, in bytes.
+        length: u64,
     },
     /// It was lost in a failure.
     Gone,
 }
 
+type Digest = sha2::digest::Output<Sha256>;
+
+/// Pieces of media data that are hashed as one.
+#[derive(Default)]
+struct Leaf {
+    number: usize,
+    length: usize,
+    pieces: Vec<Bytes>,
+}
+
+/// All leaves of the media data.
+struct Leaves {
+    /// SHA-256 of each.
+    hashes: Vec<Digest>,
+    /// Length of the media data, in bytes.
+    length: u64,
+}
+
 impl Hasher {
-    fn start(builder: Box<Builder>) -> Result<Self, ProvenanceError> {
-        let (pieces, queue) = sync_channel::<Bytes>(WAITING);
-        let thread =
-            std::thread::Builder::new().name("sorasign:hash".into()).spawn(move || hash(builder, queue));
-        let thread = thread.map_err(ProvenanceError::stream("starting a thread"))?;
-        Ok(Self::Running { pieces, missing: LEAF, thread })
+    fn start() -> Result<Self, ProvenanceError> {
+        let (leaves, queue) = sync_channel::<Leaf>(WAITING);
+        let queue = Arc::new(Mutex::new(queue));
+        let thread = |_| {
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new().name("sorasign:hash".into()).spawn(move || hash(&queue))
+        };
+        let threads: Result<_, _> = (0..THREADS).map(thread).collect();
+        let threads = threads.map_err(ProvenanceError::stream("starting a thread"))?;
+        Ok(Self::Running { leaves, leaf: Leaf::default(), threads, length: 0 })
     }
 
     fn media(&mut self, mut data: Bytes) -> Result<(), ProvenanceError> {
-        if let Self::Idle(_) = self
-            && let Self::Idle(builder) = std::mem::replace(self, Self::Gone)
-        {
-            *self = Self::start(builder)?;
+        if let Self::Idle = self {
+            *self = Self::start()?;
         }
+        let Self::Running { leaves, leaf, length, .. } = self else { return Err(gone()) };
+        *length += data.len() as u64;
         while !data.is_empty() {
-            let Self::Running { pieces, missing, .. } = self else { return Err(gone()) };
-            // At most a leaf: what waits is to be bounded in bytes, whatever comes in one piece.
-            let piece = data.split_to(data.len().min(*missing));
-            *missing -= piece.len();
-            if *missing == 0 {
-                *missing = LEAF;
-            }
-            if pieces.send(piece).is_err() {
-                // It ended before its time: it says why.
-                return self.finish().and(Err(gone()));
+            let piece = data.split_to(data.len().min(LEAF - leaf.length));
+            leaf.length += piece.len();
+            leaf.pieces.push(piece);
+            if leaf.length == LEAF {
+                let next = Leaf { number: leaf.number + 1, ..Leaf::default() };
+                if leaves.send(std::mem::replace(leaf, next)).is_err() {
+                    *self = Self::Gone;
+                    return Err(gone());
+                }
             }
         }
         Ok(())
     }
 
-    /// The builder with all hashes.
-    fn finish(&mut self) -> Result<Box<Builder>, ProvenanceError> {
+    /// All leaves; `None` where no media data came.
+    fn finish(&mut self) -> Result<Option<Leaves>, ProvenanceError> {
         match std::mem::replace(self, Self::Gone) {
-            Self::Idle(builder) => Ok(builder),
+            Self::Idle => Ok(None),
             Self::Gone => Err(gone()),
-            Self::Running { pieces, thread, .. } => {
-                drop(pieces);
-                thread.join().map_err(|_| gone())?.map_err(failed)
+            Self::Running { leaves, leaf, threads, length } => {
+                if leaf.length > 0 {
+                    leaves.send(leaf).map_err(|_| gone())?;
+                }
+                drop(leaves);
+                let mut numbered = Vec::new();
+                for thread in threads {
+                    numbered.extend(thread.join().map_err(|_| gone())?);
+                }
+                numbered.sort_unstable_by_key(|(number, _)| *number);
+                Ok(Some(Leaves { hashes: numbered.into_iter().map(|(_, hash)| hash).collect(), length }))
             }
         }
     }
 }
 
-/// Has every leaf hashed. Pieces do not cross the ends of leaves.
-///
-/// c2pa is told the length of the leaves only in the end. Told before, it would cut them itself, and copy every byte
-/// twice for that; each piece it is given now is a leaf.
-fn hash(mut builder: Box<Builder>, queue: Receiver<Bytes>) -> Result<Box<Builder>, c2pa::Error> {
-    // The patch writer's `mdat` has a header of 16 bytes, "large" to c2pa.
-    const LARGE: bool = true;
-    let mut begun = Vec::new();
-    for piece in queue {
-        if piece.len() == LEAF {
-            builder.hash_bmff_mdat_bytes(0, &piece, LARGE)?;
-            continue;
-        }
-        begun.extend_from_slice(&piece);
-        if begun.len() == LEAF {
-            builder.hash_bmff_mdat_bytes(0, &begun, LARGE)?;
-            begun.clear();
-        }
+/// Hashes leaves until there are no more.
+fn hash(queue: &Mutex<Receiver<Leaf>>) -> Vec<(usize, Digest)> {
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+    let mut hashes = Vec::new();
+    while let Some(leaf) = next() {
+        let mut hash = Sha256::new();
+        leaf.pieces.iter().for_each(|piece| hash.update(piece));
+        hashes.push((leaf.number, hash.finalize()));
     }
-    if !begun.is_empty() {
-        builder.hash_bmff_mdat_bytes(0, &begun, LARGE)?;
-    }
-    builder.set_bmff_hash_fixed_leaf_size(LEAF_KIB);
-    Ok(builder)
+    hashes
+}
+
+/// Puts the leaves into the hard binding that the manifest is to have (C2PA 2.4 §A.5.2, `merkle`).
+fn bind(builder: &mut Builder, leaves: Leaves) -> Result<(), ProvenanceError> {
+    let missing = || ProvenanceError::Sign("the manifest has no hard binding".into());
+    let assertions = &mut builder.definition.assertions;
+    let at = assertions.iter().position(|assertion| assertion.label.starts_with(BMFF_HASH));
+    let label = assertions.remove(at.ok_or_else(missing)?).label;
+    let mut binding = BmffHash::new("jumbf manifest", ALGORITHM, None);
+    binding.set_default_exclusions();
+    let mut media = ExclusionsMap::new("/mdat".into());
+    // Of `mdat` its header is hashed with the rest of the file. The patch writer's has 16 bytes.
+    media.subset = Some(vec![SubsetMap { offset: 16, length: 0 }]);
+    binding.add_exclusions(&mut vec![media]);
+    binding.set_merkle(vec![MerkleMap {
+        unique_id: 0,
+        local_id: 0,
+        count: leaves.hashes.len(),
+        alg: Some(ALGORITHM.into()),
+        init_hash: None,
+        hashes: VecByteBuf(leaves.hashes.iter().map(|hash| ByteBuf::from(hash.to_vec())).collect()),
+        fixed_block_size: Some(leaves.length.min(LEAF as u64)),
+        variable_block_sizes: None,
+    }]);
+    builder.add_assertion(label, &binding).map_err(failed)?;
+    Ok(())
 }
 
 fn gone() -> ProvenanceError {
@@ -132,7 +188,7 @@ impl ManifestSeal {
         let (mut builder, _, ingredients) = builder(&claim, &keys)?;
         add_nameless(&mut builder, &ingredients)?;
         let least = builder.placeholder(FORMAT).map_err(failed)?.len();
-        Ok(Self { hasher: Hasher::Idle(Box::new(builder)), least })
+        Ok(Self { hasher: Hasher::Idle, least, builder: Box::new(builder) })
     }
 
     /// Space that this manifest takes at most for a clip of so many megabytes of media data, in bytes. Unlike
@@ -148,7 +204,10 @@ impl Seal for ManifestSeal {
     }
 
     fn seal(&mut self, file: &mut SparseFile<'_>) -> Result<Vec<u8>, ProvenanceError> {
-        let mut builder = self.hasher.finish()?;
+        let builder = &mut self.builder;
+        if let Some(leaves) = self.hasher.finish()? {
+            bind(builder, leaves)?;
+        }
         builder.update_hash_from_stream(FORMAT, file).map_err(failed)?;
         builder.sign_embeddable(FORMAT).map_err(failed)
     }

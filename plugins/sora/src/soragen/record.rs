@@ -1,12 +1,11 @@
 //! What soragen tells those behind it of how a clip was made.
 
-use std::time::SystemTime;
-
 use sora_engine_api::Generation;
 use sora_gst::Provenance;
-use sora_record::{FrameRate, GenerationRecord, Input, Mode, Model, Prompt, PromptPolicy};
+use sora_record::{GenerationRecord, Input, Mode, Model, Prompt, PromptPolicy};
 
 use super::settings::Opening;
+use crate::record::told;
 
 /// The record of a clip, as the provenance of its stream. The prompt is in it in the clear: it stays within the
 /// pipeline, and whoever publishes the record follows its policy.
@@ -37,10 +36,6 @@ pub(super) fn of_clip(
     record.frames = known.then_some(generation.num_frames.into());
     record.num_inference_steps = Some(generation.num_inference_steps);
     record.guidance_scale = Some(generation.guidance_scale);
-    record.frame_rate = match (u32::try_from(frame_rate.numer()), u32::try_from(frame_rate.denom())) {
-        (Ok(numerator), Ok(denominator)) if numerator > 0 => Some(FrameRate { numerator, denominator }),
-        _ => None,
-    };
     // Not their paths: the record is published.
     let inputs = [("image", opening.image.is_some()), ("video", opening.video.is_some())];
     record.inputs = inputs
@@ -48,17 +43,7 @@ pub(super) fn of_clip(
         .filter(|(_, given)| *given)
         .map(|(id, _)| Input { id: id.into(), sha256: None })
         .collect();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    // A clock before 1970 tells no time.
-    record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());
-    let json = record.to_json().or_else(|_| {
-        // A prompt beyond what a record holds: better a record without it than none.
-        record.prompt = None;
-        record.to_json()
-    });
-    let mut provenance = Provenance::default();
-    provenance.record = json.ok();
-    provenance
+    told(record, frame_rate)
 }
 
 #[cfg(test)]

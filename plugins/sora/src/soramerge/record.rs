@@ -1,13 +1,12 @@
 //! What soramerge tells those behind it of how the stream was made.
 
-use std::time::SystemTime;
-
 use gst_video::VideoInfo;
 use sora_gst::Provenance;
-use sora_record::{FrameRate, GenerationRecord, Input, Mode, Model, Prompt};
+use sora_record::{GenerationRecord, Input, Mode, Model, Prompt};
 
 use super::inputs::Side;
 use super::settings::Plan;
+use crate::record::told;
 
 /// The inputs that a provenance names; none where nothing is told yet.
 pub(super) fn inputs(told: &Provenance) -> Vec<String> {
@@ -35,10 +34,6 @@ pub(super) fn of_stream(
     record.height = Some(info.height());
     record.num_inference_steps = Some(plan.num_inference_steps);
     record.guidance_scale = Some(plan.guidance_scale);
-    record.frame_rate = match (u32::try_from(info.fps().numer()), u32::try_from(info.fps().denom())) {
-        (Ok(numerator), Ok(denominator)) if numerator > 0 => Some(FrameRate { numerator, denominator }),
-        _ => None,
-    };
     record.inputs = sources
         .map(|(side, source)| {
             let mark = source.and_then(|source| source.watermark_id);
@@ -46,15 +41,5 @@ pub(super) fn of_stream(
             Input { id, sha256: None }
         })
         .into();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    // A clock before 1970 tells no time.
-    record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());
-    let json = record.to_json().or_else(|_| {
-        // A prompt or a rate beyond what a record holds: better a record without it than none.
-        (record.prompt, record.frame_rate) = (None, None);
-        record.to_json()
-    });
-    let mut provenance = Provenance::default();
-    provenance.record = json.ok();
-    provenance
+    told(record, info.fps())
 }

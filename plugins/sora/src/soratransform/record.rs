@@ -1,12 +1,11 @@
 //! What soratransform tells those behind it of how the stream was made.
 
-use std::time::SystemTime;
-
 use gst_video::VideoInfo;
 use sora_gst::Provenance;
-use sora_record::{FrameRate, GenerationRecord, Input, Mode, Model, Prompt, PromptPolicy};
+use sora_record::{GenerationRecord, Input, Mode, Model, Prompt, PromptPolicy};
 
 use super::settings::Style;
+use crate::record::told;
 
 /// What the stream is, as the provenance of it: footage edited by a model. The prompt is in it in the clear: it
 /// stays within the pipeline, and whoever publishes the record follows its policy.
@@ -27,24 +26,10 @@ pub(super) fn of_stream(
     record.height = Some(info.height());
     record.num_inference_steps = Some(style.num_inference_steps);
     record.guidance_scale = Some(style.guidance_scale);
-    record.frame_rate = match (u32::try_from(info.fps().numer()), u32::try_from(info.fps().denom())) {
-        (Ok(numerator), Ok(denominator)) if numerator > 0 => Some(FrameRate { numerator, denominator }),
-        _ => None,
-    };
     let mark = source.and_then(|source| source.watermark_id.as_ref());
     record.inputs =
         mark.map(|id| Input { id: format!("watermark {id}"), sha256: None }).into_iter().collect();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    // A clock before 1970 tells no time.
-    record.created_at_ms = now.ok().and_then(|now| u64::try_from(now.as_millis()).ok());
-    let json = record.to_json().or_else(|_| {
-        // A prompt or a rate beyond what a record holds: better a record without it than none.
-        (record.prompt, record.frame_rate) = (None, None);
-        record.to_json()
-    });
-    let mut provenance = Provenance::default();
-    provenance.record = json.ok();
-    provenance
+    told(record, info.fps())
 }
 
 #[cfg(test)]
