@@ -91,6 +91,16 @@ struct Run {
     loader: Option<JoinHandle<Option<Arc<Model>>>>,
 }
 
+impl Drop for Run {
+    /// Whoever waits for the worker waits for the loading too: a process that ends meanwhile crashes.
+    fn drop(&mut self) {
+        if let Some(loader) = self.loader.take() {
+            // Panics have been caught inside.
+            let _ = loader.join();
+        }
+    }
+}
+
 impl Worker {
     pub(super) fn run(self) {
         let worker = Arc::new(self);
