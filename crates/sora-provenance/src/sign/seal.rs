@@ -44,7 +44,7 @@ pub struct ManifestSeal {
 
 /// The leaves of a tree of hashes over media data.
 ///
-/// c2pa's own accumulator does the same on one thread, and copies every byte into a leaf before it hashes it.
+/// c2pa's own accumulator does the same on one thread, and copies every byte twice.
 #[derive(Default)]
 enum Hasher {
     /// Nothing came yet.
@@ -53,8 +53,11 @@ enum Hasher {
     /// The threads.
     Running {
         leaves: SyncSender<Leaf>,
-        /// What came of the next leaf.
-        leaf: Leaf,
+        /// What came of the next leaf: a copy. Whoever holds a hardware encoder's buffers until a leaf is full may wait
+        /// for the very buffers that are to fill it.
+        begun: Vec<u8>,
+        /// The next leaf's number.
+        number: usize,
         threads: Vec<JoinHandle<Vec<(usize, Digest)>>>,
         /// How much came, in bytes.
         length: u64,
@@ -65,13 +68,8 @@ enum Hasher {
 
 type Digest = sha2::digest::Output<Sha256>;
 
-/// Pieces of media data that are hashed as one.
-#[derive(Default)]
-struct Leaf {
-    number: usize,
-    length: usize,
-    pieces: Vec<Bytes>,
-}
+/// Media data that is hashed as one, and its number.
+type Leaf = (usize, Bytes);
 
 /// All leaves of the media data.
 struct Leaves {
@@ -91,26 +89,31 @@ impl Hasher {
         };
         let threads: Result<_, _> = (0..THREADS).map(thread).collect();
         let threads = threads.map_err(ProvenanceError::stream("starting a thread"))?;
-        Ok(Self::Running { leaves, leaf: Leaf::default(), threads, length: 0 })
+        Ok(Self::Running { leaves, begun: Vec::new(), number: 0, threads, length: 0 })
     }
 
     fn media(&mut self, mut data: Bytes) -> Result<(), ProvenanceError> {
         if let Self::Idle = self {
             *self = Self::start()?;
         }
-        let Self::Running { leaves, leaf, length, .. } = self else { return Err(gone()) };
+        let Self::Running { leaves, begun, number, length, .. } = self else { return Err(gone()) };
         *length += data.len() as u64;
         while !data.is_empty() {
-            let piece = data.split_to(data.len().min(LEAF - leaf.length));
-            leaf.length += piece.len();
-            leaf.pieces.push(piece);
-            if leaf.length == LEAF {
-                let next = Leaf { number: leaf.number + 1, ..Leaf::default() };
-                if leaves.send(std::mem::replace(leaf, next)).is_err() {
-                    *self = Self::Gone;
-                    return Err(gone());
+            let piece = data.split_to(data.len().min(LEAF - begun.len()));
+            let leaf = if piece.len() == LEAF {
+                piece
+            } else {
+                begun.extend_from_slice(&piece);
+                if begun.len() < LEAF {
+                    continue;
                 }
+                std::mem::take(begun).into()
+            };
+            if leaves.send((*number, leaf)).is_err() {
+                *self = Self::Gone;
+                return Err(gone());
             }
+            *number += 1;
         }
         Ok(())
     }
@@ -120,9 +123,9 @@ impl Hasher {
         match std::mem::replace(self, Self::Gone) {
             Self::Idle => Ok(None),
             Self::Gone => Err(gone()),
-            Self::Running { leaves, leaf, threads, length } => {
-                if leaf.length > 0 {
-                    leaves.send(leaf).map_err(|_| gone())?;
+            Self::Running { leaves, begun, number, threads, length } => {
+                if !begun.is_empty() {
+                    leaves.send((number, begun.into())).map_err(|_| gone())?;
                 }
                 drop(leaves);
                 let mut numbered = Vec::new();
@@ -140,10 +143,8 @@ impl Hasher {
 fn hash(queue: &Mutex<Receiver<Leaf>>) -> Vec<(usize, Digest)> {
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
     let mut hashes = Vec::new();
-    while let Some(leaf) = next() {
-        let mut hash = Sha256::new();
-        leaf.pieces.iter().for_each(|piece| hash.update(piece));
-        hashes.push((leaf.number, hash.finalize()));
+    while let Some((number, leaf)) = next() {
+        hashes.push((number, Sha256::digest(&leaf)));
     }
     hashes
 }
