@@ -13,6 +13,18 @@ const DEPTH: usize = 16;
 /// The type of a manifest store (C2PA 2.4 §11.1.4.2), `c2pa` in the end of ISO's base.
 const STORE: [u8; 16] =
     [0x63, 0x32, 0x70, 0x61, 0x00, 0x11, 0x00, 0x10, 0x80, 0x00, 0x00, 0xaa, 0x00, 0x38, 0x9b, 0x71];
+/// The labels of what a manifest is made of (C2PA 2.4 §11.1.4.2). No signature covers them, and libraries take `c2pa.claim.v0`
+/// for a claim as well.
+const PARTS: [&str; 6] = [
+    "c2pa.assertions",
+    "c2pa.claim",
+    "c2pa.claim.v2",
+    "c2pa.signature",
+    "c2pa.credentials",
+    "c2pa.databoxes",
+];
+/// How deep such a part is: within a manifest, which is in the store.
+const PART_DEPTH: usize = 3;
 /// CBOR's nil.
 const NIL: u8 = 0xf6;
 /// Bits of a description that have no meaning yet.
@@ -127,7 +139,11 @@ fn check(content: &[u8], depth: usize) -> Result<(), ProvenanceError> {
     if depth > DEPTH {
         return Err(bad(format!("boxes in boxes, more than {DEPTH} deep")));
     }
-    let signature = label(content) == Some("c2pa.signature");
+    let name = label(content);
+    if depth == PART_DEPTH && !name.is_some_and(|name| PARTS.contains(&name)) {
+        return Err(bad(format!("a part of a manifest with the label {:?}", name.unwrap_or_default())));
+    }
+    let signature = name == Some("c2pa.signature");
     for (at, inner) in children(content)?.into_iter().enumerate() {
         if (&inner.kind == b"jumd") != (at == 0) {
             return Err(bad("a box that does not begin with its one description"));
@@ -255,10 +271,14 @@ mod tests {
         let size = boxes::header(&inner).unwrap().unwrap().size.unwrap() as usize;
         inner[size - 9 + 3] += 1;
         assert!(!problem(&inner).is_empty(), "a box larger than the one around it");
-        let mut deep = boxed(b"cbor", b"");
-        for _ in 0..40 {
-            deep = boxed(b"jumb", &[boxed(b"jumd", &[&STORE[..], &[3], b"c2pa\0"].concat()), deep].concat());
-        }
+        let of = |label: &[u8], content: Vec<u8>| {
+            boxed(b"jumb", &[boxed(b"jumd", &[&STORE[..], &[3], label].concat()), content].concat())
+        };
+        let manifest = |label: &[u8]| of(b"c2pa\0", of(b"urn:c2pa:1\0", of(label, Vec::new())));
+        assert_eq!(problem(&manifest(b"c2pa.claim.v2\0")), "");
+        assert!(problem(&manifest(b"c2pa.claim.v0\0")).contains("the label \"c2pa.claim.v0\""));
+        let deep = (0..40).fold(boxed(b"cbor", b""), |inner, _| of(b"c2pa.assertions\0", inner));
+        let deep = of(b"c2pa\0", deep);
         assert!(problem(&deep).contains("deep"));
     }
 }
