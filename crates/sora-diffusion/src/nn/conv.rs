@@ -14,7 +14,26 @@ pub fn channels_last_3d(x: &Tensor) -> Tensor {
 /// oneDNN is asked directly: on the CPU `at::conv3d` sends small activations (N·C·T·H ≤ 20480) and 3×1×1
 /// kernels to a slow native kernel, up to nine times slower on exactly the early decoder levels.
 fn use_onednn(x: &Tensor) -> bool {
-    !x.device().is_cuda() && x.kind() == Kind::Float
+    !x.device().is_cuda()
+        && match x.kind() {
+            Kind::Float => true,
+            Kind::BFloat16 => onednn_takes_bf16(),
+            _ => false,
+        }
+}
+
+/// What oneDNN asks of a CPU before it computes in bfloat16 (`mkldnn_bf16_device_check` of libtorch).
+fn onednn_takes_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
 }
 
 /// 3D convolution, `x` `[B, C, T, H, W]`, `weight` `[O, C, kt, kh, kw]`; `padding` is symmetric.
