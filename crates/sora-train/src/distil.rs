@@ -265,7 +265,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let (loss, gradient) =
             in_parallel(&mut pupils, parts, learn).with_context(|| format!("step {}", step + 1))?;
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
+        // The replicas' threads are idle.
+        tch::set_num_threads(args.threads * args.replicas as i32);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        tch::set_num_threads(args.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
         run.log("step,loss,gradient_norm,rate", &[(step + 1) as f64, loss, norm, rate])?;
         bar.set_message(format!("loss {recent:.4}"));

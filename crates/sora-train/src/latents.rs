@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 use crate::checkpoint::{self, write_whole};
 use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::parameters::Parameters;
-use crate::run::{Run, device};
+use crate::run::{Dtype, Run, device};
 use crate::video::clip_to_tensor;
 use crate::{presets, progress};
 
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Seed of the scenes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Number format of the arithmetic.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
     /// cpu or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -111,7 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tch::set_num_threads(args.threads);
     let config: VaeConfig = presets::read(&args.vae)?;
     presets::settle(&args.run, config)?;
-    let vae = trained_vae(&args.vae, device)?;
+    let vae = trained_vae_in(&args.vae, device, args.dtype)?;
     let _no_grad = tch::no_grad_guard();
     let domain = args.domain.domain();
     let purpose = if args.validation { Purpose::Validation } else { Purpose::Latents };
@@ -131,7 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             if args.square_crop {
                 video = middle_square(&video);
             }
-            let z = vae.encode(&video.to_device(device)).mode();
+            let z = vae.encode(&video.to_device(device).to_kind(args.dtype.large())).mode();
             latents.push(z.to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous());
             captions.push(Captions { short: scene.caption(), detailed: scene.detailed_caption() });
             bar.inc(1);
@@ -153,12 +156,18 @@ fn middle_square(video: &Tensor) -> Tensor {
     video.narrow(3, (h - side) / 2, side).narrow(4, (w - side) / 2, side).contiguous()
 }
 
-/// The VAE of a finished stage, with its averaged parameters.
+/// The VAE of a finished stage, with its averaged parameters, in f32.
 pub(crate) fn trained_vae(run: &Path, device: tch::Device) -> anyhow::Result<AutoencoderKlWan> {
+    trained_vae_in(run, device, Dtype::F32)
+}
+
+/// [`trained_vae`] in a number format, in which it expects its inputs.
+fn trained_vae_in(run: &Path, device: tch::Device, dtype: Dtype) -> anyhow::Result<AutoencoderKlWan> {
     let config: VaeConfig = presets::read(run)?;
-    let (mut parameters, vae) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &config))?;
+    let (mut parameters, _) = Parameters::build(device, 0, |w| AutoencoderKlWan::new(w, &config))?;
     let average = checkpoint::average_of(run, parameters.len())?;
     tch::no_grad(|| parameters.flat.copy_(&average));
+    let (_, vae) = parameters.replica_in(|_| dtype.large(), |w| AutoencoderKlWan::new(w, &config))?;
     Ok(vae)
 }
 

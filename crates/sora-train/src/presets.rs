@@ -33,6 +33,8 @@ pub(crate) enum TransformerPreset {
     S,
     /// 9 M parameters: what two CPU cores can train in an evening.
     Tiny,
+    /// 9 M parameters, four times the tokens of `tiny`: what two CPU cores can train in two evenings, and what ships.
+    Fine,
     /// 25 M parameters, four times the tokens: for a GPU.
     Full,
 }
@@ -72,6 +74,7 @@ impl TransformerPreset {
             Self::Xs => (2, 6, 4),
             Self::S => (3, 6, 4),
             Self::Tiny => (4, 8, 4),
+            Self::Fine => (4, 8, 2),
             Self::Full => (6, 10, 2),
         };
         TransformerConfig {

@@ -80,6 +80,14 @@ pub(crate) enum Dtype {
 }
 
 impl Dtype {
+    /// The format of large parameters and of what is computed with them.
+    pub(crate) fn large(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+
     /// The format of a transformer's or text encoder's parameter.
     pub(crate) fn kind(self, parameter: &str) -> Kind {
         let keep = transformer_wan::KEEP_IN_F32.iter().any(|part| parameter.contains(part));

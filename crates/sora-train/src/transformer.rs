@@ -295,7 +295,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let (mut parameters, model) = TextToLatents::build(device, args.seed, &configs)?;
     if let Some(init) = &args.init {
-        begin_at(&mut parameters, init, &args.tokenizer)?;
+        begin_at(&mut parameters, init, &args.tokenizer, configs.transformer.patch_size)?;
     }
     let mut adam = AdamW::new(&parameters.flat, 0.01, 0.999);
     if args.muon {
@@ -344,7 +344,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let (loss, gradient) =
             in_parallel(&mut replicas, parts, learn).with_context(|| format!("step {}", step + 1))?;
         let rate = learning_rate(args.learning_rate, step, 200, args.steps);
+        // The replicas' threads are idle.
+        tch::set_num_threads(args.threads * args.replicas as i32);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        tch::set_num_threads(args.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
         run.log(
             "step,loss,gradient_norm,rate,latent_frames,causal",
@@ -382,18 +385,62 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What depends on the size of the patches.
+const OF_PATCHES: [&str; 3] = ["patch_embedding.weight", "proj_out.weight", "proj_out.bias"];
+
+/// Takes the layers of patches from another network, whose patches may be some times as wide and high: each part of such a
+/// patch is then seen and drawn as the whole was on average.
+fn begin_at_patches(parameters: &mut Parameters, file: &Path, patch: [i64; 3]) -> anyhow::Result<()> {
+    let tensors = Tensor::read_safetensors(file)?;
+    let [p_t, p_h, p_w] = patch;
+    let _no_grad = tch::no_grad_guard();
+    for (name, mut view) in parameters.named(&parameters.flat) {
+        let Some(name) = name.strip_prefix("transformer.").filter(|name| OF_PATCHES.contains(name)) else {
+            continue;
+        };
+        let found = tensors.iter().find(|(found, _)| found == name);
+        let held = &found.with_context(|| format!("{} has no {name}", file.display()))?.1;
+        let (size, wanted) = (held.size(), view.size());
+        let of = |a: &[i64]| a.iter().product::<i64>();
+        let times = ((of(&size) / of(&wanted)) as f64).sqrt() as i64;
+        anyhow::ensure!(
+            of(&size) == of(&wanted) * times * times && times > 0,
+            "{name} in {} is {size:?}, this network wants {wanted:?}",
+            file.display()
+        );
+        // Rows of the embedding's kernel are (channel, time, row, column), those of the projection (time, row, column, channel).
+        let (parts, at) = match name {
+            "patch_embedding.weight" => (vec![-1, times, p_h, times, p_w], [1, 3]),
+            "proj_out.weight" => {
+                (vec![p_t, times, p_h, times, p_w, wanted[0] / of(&patch), wanted[1]], [1, 3])
+            }
+            _ => (vec![p_t, times, p_h, times, p_w, wanted[0] / of(&patch)], [1, 3]),
+        };
+        let parts = held.to_kind(Kind::Float).reshape(parts.as_slice());
+        let tensor = match name {
+            "patch_embedding.weight" => parts.sum_dim_intlist(at.as_slice(), false, Kind::Float),
+            _ => parts.mean_dim(at.as_slice(), false, Kind::Float),
+        };
+        view.copy_(&tensor.reshape(wanted.as_slice()));
+    }
+    Ok(())
+}
+
 /// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
-fn begin_at(parameters: &mut Parameters, init: &Path, tokenizer: &Path) -> anyhow::Result<()> {
+fn begin_at(
+    parameters: &mut Parameters,
+    init: &Path,
+    tokenizer: &Path,
+    patch: [i64; 3],
+) -> anyhow::Result<()> {
     let open = |dir: &Path| {
         let path = dir.join("tokenizer.json");
         tokenizers::Tokenizer::from_file(&path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
     };
     let (old, new) = (open(&init.join("tokenizer"))?, open(tokenizer)?);
-    parameters.begin_at(
-        &init.join("transformer/diffusion_pytorch_model.safetensors"),
-        "transformer.",
-        &[],
-    )?;
+    let file = init.join("transformer/diffusion_pytorch_model.safetensors");
+    parameters.begin_at(&file, "transformer.", &OF_PATCHES)?;
+    begin_at_patches(parameters, &file, patch)?;
     let file = init.join("text_encoder/model.safetensors");
     parameters.begin_at(&file, "text_encoder.", &["shared.weight"])?;
     let tensors = Tensor::read_safetensors(&file)?;
@@ -423,4 +470,62 @@ pub(crate) fn decode_rows(vae: &AutoencoderKlWan, latents: &Tensor, statistics: 
             video.slice(1, None, None, 2)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(patch: i64) -> (Parameters, [i64; 3]) {
+        let preset = TransformerPreset::Xxs;
+        let mut transformer = preset.transformer(2);
+        transformer.patch_size = [1, patch, patch];
+        transformer.num_layers = 1;
+        let statistics = Statistics { mean: vec![0.0; 2], std: vec![1.0; 2] };
+        let configs = Configs { text_encoder: preset.text_encoder(9), transformer, statistics };
+        let (parameters, _) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
+        (parameters, configs.transformer.patch_size)
+    }
+
+    fn weight(parameters: &Parameters, name: &str) -> Tensor {
+        let mut all = parameters.named(&parameters.flat);
+        all.find(|(found, _)| *found == format!("transformer.{name}")).expect("it has this layer").1.copy()
+    }
+
+    #[test]
+    fn smaller_patches_are_seen_and_drawn_as_the_larger_ones_were_on_average() {
+        let (large, _) = network(4);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("transformer.safetensors");
+        let [embedding, projection, bias] = OF_PATCHES.map(|name| weight(&large, name));
+        let layers: Vec<(&str, &Tensor)> =
+            OF_PATCHES.into_iter().zip([&embedding, &projection, &bias]).collect();
+        Tensor::write_safetensors(&layers, &file).expect("a file");
+        let (mut small, patch) = network(2);
+        begin_at_patches(&mut small, &file, patch).expect("these sizes fit");
+
+        // A large patch of four equal quarters is embedded as one of them is.
+        let quarter = Tensor::randn([2, 1, 2, 2], (Kind::Float, Device::Cpu));
+        let whole = quarter.repeat([1, 1, 2, 2]);
+        let embed = |w: &Tensor, x: &Tensor| w.flatten(1, -1).matmul(&x.flatten(0, -1));
+        let difference = embed(&embedding, &whole) - embed(&weight(&small, OF_PATCHES[0]), &quarter);
+        assert!(difference.abs().max().double_value(&[]) < 1e-4);
+
+        // Of each quarter's values, the average over the quarters; rows are (row, column, channel).
+        let hidden = Tensor::randn([projection.size()[1]], (Kind::Float, Device::Cpu));
+        let drawn = (projection.matmul(&hidden) + &bias).view([2, 2, 2, 2, 2]);
+        let average = drawn.mean_dim([0i64, 2].as_slice(), false, Kind::Float);
+        let drawn = weight(&small, OF_PATCHES[1]).matmul(&hidden) + weight(&small, OF_PATCHES[2]);
+        assert!((average - drawn.view([2, 2, 2])).abs().max().double_value(&[]) < 1e-4);
+
+        // The same size is taken as it is; a smaller one cannot be made larger.
+        let (mut same, patch) = network(4);
+        begin_at_patches(&mut same, &file, patch).expect("these sizes fit");
+        assert_eq!(weight(&same, OF_PATCHES[1]), projection);
+        let layers = OF_PATCHES.map(|name| weight(&small, name));
+        let layers: Vec<(&str, &Tensor)> = OF_PATCHES.into_iter().zip(&layers).collect();
+        Tensor::write_safetensors(&layers, &file).expect("a file");
+        let error = begin_at_patches(&mut same, &file, patch).expect_err("too small");
+        assert!(error.to_string().contains("this network wants"), "{error}");
+    }
 }
