@@ -1,0 +1,242 @@
+//! What the parts of a model cost: `parts REQUEST.json`, with random weights of the sizes that the request names. Prints one
+//! JSON object; `scripts/reference/parts.py` measures the same of diffusers. `scripts/bench` makes the requests.
+//!
+//! The request has `transformer`, `vae` and `text_encoder`, configs as in a diffusers directory, and:
+//!
+//! | key | what |
+//! |---|---|
+//! | `device` | `cpu` or `cuda:N` |
+//! | `dtype`, `vae_dtype` | `f32`, `bf16` or `f16` |
+//! | `width`, `height`, `frames` | of the clip, pixels and frames of video |
+//! | `prompt_tokens` | length of a prompt, tokens |
+//! | `block`, `window`, `steps` | latent frames of a streaming block, latent frames that it remembers, denoising steps |
+//! | `repeats` | runs of each part that count; as many as needed before are not counted |
+//! | `parts` | any of `text`, `forward`, `block`, `encode`, `decode`, `tiny` |
+
+use std::error::Error;
+use std::rc::Rc;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sora_diffusion::models::autoencoder_kl_wan::FeatureCache;
+use sora_diffusion::models::taehv::FrameMemory;
+use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, keep_in_f32};
+use sora_diffusion::models::{AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel};
+use sora_diffusion::weights::{WeightSource, Weights};
+use sora_model::config::{Numerics, TextEncoderConfig, TinyVaeConfig, TransformerConfig, VaeConfig};
+use tch::{Cuda, Device, Kind, Tensor};
+
+/// Widths of the published tiny decoders' levels.
+const TINY_DECODER: [i64; 4] = [256, 128, 64, 64];
+/// Runs before those that count.
+const WARM: usize = 2;
+
+#[derive(Deserialize)]
+struct Request {
+    transformer: TransformerConfig,
+    vae: VaeConfig,
+    text_encoder: TextEncoderConfig,
+    device: String,
+    dtype: String,
+    vae_dtype: String,
+    width: i64,
+    height: i64,
+    frames: i64,
+    prompt_tokens: i64,
+    block: i64,
+    window: i64,
+    steps: usize,
+    repeats: usize,
+    parts: Vec<String>,
+}
+
+/// Small random numbers of any shape, made where they are needed.
+struct Random<'a> {
+    device: Device,
+    kind: Kind,
+    keep_in_f32: &'a [&'a str],
+}
+
+impl WeightSource for Random<'_> {
+    fn tensor(&self, name: &str, shape: &[i64]) -> sora_diffusion::Result<Tensor> {
+        let kept = self.keep_in_f32.iter().any(|module| name.split('.').any(|part| part == *module));
+        let kind = if kept { Kind::Float } else { self.kind };
+        let fan_in: i64 = shape.iter().skip(1).product();
+        Ok(Tensor::randn(shape, (kind, self.device)) / (fan_in.max(1) as f64).sqrt())
+    }
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    match name {
+        "f32" => Ok(Kind::Float),
+        "bf16" => Ok(Kind::BFloat16),
+        "f16" => Ok(Kind::Half),
+        _ => Err(format!("dtype is {name}, it must be f32, bf16 or f16")),
+    }
+}
+
+fn device(name: &str) -> Result<Device, String> {
+    let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+    match (name, index) {
+        ("cpu", _) => Ok(Device::Cpu),
+        (_, Some(index)) if Cuda::is_available() => Ok(Device::Cuda(index)),
+        (_, Some(_)) => Err(format!("device is {name}, and libtorch sees no CUDA")),
+        _ => Err(format!("device is {name}, it must be cpu or cuda:N")),
+    }
+}
+
+/// Measures on one device.
+struct Bench {
+    device: Device,
+    repeats: usize,
+}
+
+impl Bench {
+    fn settle(&self) {
+        if let Device::Cuda(index) = self.device {
+            Cuda::synchronize(index as i64);
+        }
+    }
+
+    /// The fastest and the middle one of the runs, ms: on shared machines the fastest says most.
+    fn time(&self, mut run: impl FnMut()) -> Value {
+        let mut times: Vec<f64> = (0..WARM + self.repeats)
+            .map(|_| {
+                self.settle();
+                let began = Instant::now();
+                run();
+                self.settle();
+                began.elapsed().as_secs_f64() * 1e3
+            })
+            .skip(WARM)
+            .collect();
+        times.sort_by(f64::total_cmp);
+        json!({ "best_ms": times[0], "median_ms": times[times.len() / 2] })
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args().nth(1).ok_or("usage: parts REQUEST.json")?;
+    let request: Request = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let bench = Bench { device: device(&request.device)?, repeats: request.repeats.max(1) };
+    let _no_grad = tch::no_grad_guard();
+    let mut found = Map::new();
+    for part in &request.parts {
+        let figures = match part.as_str() {
+            "text" => text(&request, &bench)?,
+            "forward" => forward(&request, &bench)?,
+            "block" => block(&request, &bench)?,
+            "encode" | "decode" => vae(&request, &bench, part == "encode")?,
+            "tiny" => tiny(&request, &bench)?,
+            _ => return Err(format!("there is no part {part}").into()),
+        };
+        found.insert(part.clone(), figures);
+    }
+    println!("{}", Value::Object(found));
+    Ok(())
+}
+
+fn weights<'a>(bench: &Bench, kind: Kind, keep_in_f32: &'a [&'a str]) -> Weights<'a> {
+    Weights::new(Rc::new(Random { device: bench.device, kind, keep_in_f32 }))
+}
+
+/// The text encoder over one prompt.
+fn text(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let kind = kind(&request.dtype)?;
+    let model = Umt5EncoderModel::new(&weights(bench, kind, &[]), &request.text_encoder)?;
+    let shape = [1, request.prompt_tokens];
+    let tokens = Tensor::randint(request.text_encoder.vocab_size, shape, (Kind::Int64, bench.device));
+    let mask = Tensor::ones(shape, (Kind::Int64, bench.device));
+    Ok(bench.time(|| drop(model.forward(&tokens, &mask))))
+}
+
+/// Latent frames, rows and columns of the whole clip.
+fn latent_size(request: &Request) -> [i64; 3] {
+    let scale = request.vae.spatial_scale_factor();
+    let frames = 1 + (request.frames - 1) / request.vae.temporal_scale_factor();
+    [frames, request.height / scale, request.width / scale]
+}
+
+fn latents(request: &Request, bench: &Bench, kind: Kind, frames: i64) -> Tensor {
+    let [_, h, w] = latent_size(request);
+    Tensor::randn([1, request.transformer.in_channels, frames, h, w], (kind, bench.device))
+}
+
+/// One pass over the whole clip, without guidance.
+fn forward(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let kind = kind(&request.dtype)?;
+    let kept = keep_in_f32(Numerics::Diffusers);
+    let model = WanTransformer3DModel::new(&weights(bench, kind, kept), &request.transformer)?;
+    let prompt =
+        Tensor::randn([1, request.prompt_tokens, request.transformer.text_dim], (kind, bench.device));
+    let context = model.encode_context(&prompt, None);
+    let x = latents(request, bench, kind, latent_size(request)[0]);
+    let timestep = Tensor::full([1], 500.0, (Kind::Float, bench.device));
+    Ok(bench.time(|| drop(model.forward(&x, &timestep, &context))))
+}
+
+/// A block of a stream whose memory is full: its steps, and the pass that remembers it.
+fn block(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let kind = kind(&request.dtype)?;
+    let kept = keep_in_f32(Numerics::Diffusers);
+    let model = WanTransformer3DModel::new(&weights(bench, kind, kept), &request.transformer)?;
+    let prompt =
+        Tensor::randn([1, request.prompt_tokens, request.transformer.text_dim], (kind, bench.device));
+    let context = model.encode_context(&prompt, None);
+    let x = latents(request, bench, kind, request.block);
+    let at = |t: f64| Tensor::full([1], t, (Kind::Float, bench.device));
+    let mut cache = KvCache::new(&model, CacheLimits { sink: 0, frames: request.window });
+    while cache.len() < request.window {
+        model.remember_block(&x, &at(0.0), &context, &mut cache);
+    }
+    let step = bench.time(|| drop(model.forward_block(&x, &at(500.0), &context, &cache)));
+    let whole = bench.time(|| {
+        for _ in 0..request.steps {
+            drop(model.forward_block(&x, &at(500.0), &context, &cache));
+        }
+        model.remember_block(&x, &at(0.0), &context, &mut cache);
+    });
+    Ok(json!({ "step": step, "whole": whole, "latent_frames": request.block, "window": request.window }))
+}
+
+/// Encoding or decoding of four frames of a running stream.
+fn vae(request: &Request, bench: &Bench, encode: bool) -> Result<Value, Box<dyn Error>> {
+    let kind = kind(&request.vae_dtype)?;
+    let model = AutoencoderKlWan::new(&weights(bench, kind, &[]), &request.vae)?;
+    let mut cache = FeatureCache::new();
+    let factor = request.vae.temporal_scale_factor();
+    let video = |frames: i64| {
+        Tensor::rand([1, 3, frames, request.height, request.width], (kind, bench.device)) * 2.0 - 1.0
+    };
+    let [_, h, w] = latent_size(request);
+    let z = Tensor::randn([1, request.vae.z_dim, 1, h, w], (kind, bench.device));
+    let times = if encode {
+        drop(model.encode_chunk(&video(1), &mut cache));
+        let video = video(factor);
+        bench.time(|| drop(model.encode_chunk(&video, &mut cache)))
+    } else {
+        drop(model.decode_chunk(&z, &mut cache));
+        bench.time(|| drop(model.decode_chunk(&z, &mut cache)))
+    };
+    Ok(json!({ "chunk": times, "frames": factor }))
+}
+
+/// Decoding by a TAEHV as wide as the published ones.
+fn tiny(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let kind = kind(&request.vae_dtype)?;
+    let config = TinyVaeConfig {
+        latent_channels: request.vae.z_dim,
+        patch_size: if request.vae.spatial_scale_factor() == 16 { 2 } else { 1 },
+        encoder_dim: 64,
+        decoder_dims: TINY_DECODER,
+        stored_growth: TinyVaeConfig::TIME_GROWTH,
+    };
+    let model = Taehv::new(&weights(bench, kind, &[]), &config)?;
+    let [_, h, w] = latent_size(request);
+    let z = Tensor::randn([1, request.vae.z_dim, 1, h, w], (kind, bench.device));
+    let mut memory = FrameMemory::new();
+    drop(model.decode_chunk(&z, &mut memory));
+    let times = bench.time(|| drop(model.decode_chunk(&z, &mut memory)));
+    Ok(json!({ "chunk": times, "frames": request.vae.temporal_scale_factor() }))
+}

@@ -1,0 +1,90 @@
+"""Marking, finding marks, signing and verifying: per frame of 1080p and per gigabyte."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+from . import page
+
+FRAMES = 240
+SOURCE = f"videotestsrc num-buffers={FRAMES} ! video/x-raw,format=I420,width=1920,height=1080,framerate=60/1"
+# Bare frames of 720p: a gigabyte is 543 of them.
+BARE = (
+    "videotestsrc pattern=black num-buffers=543 ! video/x-raw,format=UYVY,width=1280,height=720,framerate=25/1 ! qtmux"
+)
+
+
+def measure(bench):
+    turns = max(2, bench.options.repeats // 2)
+
+    def least(pipelines):
+        found = {}
+        for _ in range(turns):
+            for name, pipeline in pipelines.items():
+                new = bench.launch(pipeline)
+                held = found.setdefault(name, new)
+                found[name] = {key: min(held[key], new[key]) for key in held}
+        return found
+
+    marks = least({
+        "bare": f"{SOURCE} ! fakesink",
+        "sorawatermark": f"{SOURCE} ! sorawatermark ! fakesink",
+        "x264enc, medium, 2 threads": f"{SOURCE} ! x264enc threads=2 ! fakesink",
+        "x264enc, veryfast, 2 threads": f"{SOURCE} ! x264enc threads=2 speed-preset=veryfast ! fakesink",
+    })
+    def over(name):
+        return (marks[name]["cpu"] - marks["bare"]["cpu"]) / FRAMES
+
+    own = over("sorawatermark")
+    rows = [
+        [name, f"{over(name) * 1e3:.1f} ms", f"{own / over(name):.2f}"] for name in marks if name != "bare"
+    ]
+    text = (
+        "## Marking, signing, verifying\n\nProcessor time of a frame of 1080p, what the source costs taken off; the last column is "
+        "what marking costs beside it:\n\n"
+        + page.table(["element", "a frame", "sorawatermark / this"], rows)
+        + "\n"
+    )
+
+    signed = {
+        "filesink alone": f"{BARE} ! filesink location=bare.mp4",
+        "sorasign": f"{BARE} ! sorasign max-megabytes=4000 verify=false ! filesink location=signed.mp4",
+    }
+    found = least(signed)
+    file = bench.scratch / "signed.mp4"
+    environment = f". {shlex.quote(str(bench.root / 'target/sora/env'))} && "
+    programs = {
+        "cat": f"exec cat {file}",
+        "sha256sum": f"exec sha256sum {file}",
+        "soraverify --manifest-only": environment + f"exec soraverify --manifest-only {file}",
+    }
+    times = {}
+    for _ in range(turns):
+        for name, command in programs.items():
+            began = time.monotonic()
+            process = subprocess.Popen(["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            # soraverify says by its status what it thinks of the signer; more than 31 is a failure.
+            if process.returncode > 31 or process.returncode < 0:
+                sys.exit(f"error: {command} failed with {process.returncode}")
+            wall = time.monotonic() - began
+            times[name] = min(wall, times.get(name, wall))
+    text += (
+        "A gigabyte of bare frames into a file, in the disk's cache, the worst case for signing "
+        "([more](benchmark-signing.md)), and that file read again:\n\n"
+    )
+    text += page.table(
+        ["what", "beside", "wall", "processor time"],
+        [
+            ["sorasign", "filesink alone",
+             f"{found['sorasign']['wall'] / found['filesink alone']['wall']:.2f}",
+             f"{found['sorasign']['cpu'] / found['filesink alone']['cpu']:.2f}"],
+            ["soraverify", "sha256sum", f"{times['soraverify --manifest-only'] / times['sha256sum']:.2f}", ""],
+            ["soraverify", "cat", f"{times['soraverify --manifest-only'] / times['cat']:.2f}", ""],
+        ],
+    )
+    print(text, flush=True)
+    return text
