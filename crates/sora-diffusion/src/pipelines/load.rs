@@ -13,7 +13,7 @@ use tch::{Device, Kind};
 
 use super::decoding::TinyVae;
 use super::{OnProgress, Progress, TextToVideoPipeline};
-use crate::device::{DeviceChoice, DtypeChoice};
+use crate::device::{DeviceChoice, DtypeChoice, Kinds};
 use crate::error::Result;
 use crate::models::{
     AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5,
@@ -35,6 +35,25 @@ pub struct LoadOptions {
     pub tiny_vae_file: Option<PathBuf>,
 }
 
+impl LoadOptions {
+    /// The number formats that `dir` will be loaded in. Computes nothing, but where they have to be measured first
+    /// ([`DtypeChoice::Auto`] on a CPU).
+    ///
+    /// # Errors
+    /// As [`TextToVideoPipeline::load`], for what configs and headers show.
+    pub fn kinds(&self, dir: &Path) -> Result<Kinds> {
+        Ok(self.dtype.resolve(self.device.resolve()?, &self.open_dir(dir)?))
+    }
+
+    fn open_dir(&self, dir: &Path) -> Result<ModelDir> {
+        let dir = ModelDir::open(dir)?;
+        Ok(match &self.transformer_file {
+            Some(file) => dir.with_transformer_file(file)?,
+            None => dir,
+        })
+    }
+}
+
 impl TextToVideoPipeline {
     /// Loads a diffusers directory. Nothing is allocated before configs and headers are checked.
     ///
@@ -43,12 +62,9 @@ impl TextToVideoPipeline {
     /// [`crate::DiffusionError::Device`], and those of the strict loader; see [`crate::weights`].
     pub fn load(dir: &Path, options: &LoadOptions, on_progress: &mut OnProgress<'_>) -> Result<Self> {
         let _span = tracing::debug_span!("load").entered();
-        let mut dir = ModelDir::open(dir)?;
-        if let Some(file) = &options.transformer_file {
-            dir = dir.with_transformer_file(file)?;
-        }
+        let dir = options.open_dir(dir)?;
         let device = options.device.resolve()?;
-        let kinds = options.dtype.resolve(device);
+        let kinds = options.dtype.resolve(device, &dir);
         let tiny = options.tiny_vae_file.as_deref().map(|file| TinyVaeConfig::open(file, dir.vae()));
         let tiny = tiny.transpose()?;
         let _no_grad = tch::no_grad_guard();

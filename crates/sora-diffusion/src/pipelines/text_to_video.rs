@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sora_model::config::{SchedulerClass, SchedulerConfig};
 use sora_model::{ModelDir, PromptEnhancerDir};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::decoding::{DecoderMemory, TinyVae};
 use super::frames::{FrameBatch, to_rgb8};
@@ -102,6 +102,11 @@ impl TextToVideoPipeline {
     /// In which number formats.
     pub fn kinds(&self) -> Kinds {
         self.kinds
+    }
+
+    /// In which number format latents become frames: that of the VAE, or of the tiny one that decodes in its place.
+    pub fn decoder_kind(&self) -> Kind {
+        self.tiny_vae.as_ref().map_or(self.kinds.vae, |tiny| tiny.model.kind())
     }
 
     /// Expands a prompt by the model's own enhancer, or says why it is better left alone.
