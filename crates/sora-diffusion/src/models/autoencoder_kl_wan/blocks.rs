@@ -31,6 +31,13 @@ impl ChannelNorm {
     }
 }
 
+/// SiLU of the norm of `x`, in the memory of the norm: the largest activations of a decoder are these.
+fn normed_silu(norm: &ChannelNorm, x: &Tensor) -> Tensor {
+    let mut normed = norm.forward(x);
+    let _ = normed.silu_();
+    normed
+}
+
 /// Norm, SiLU, convolution, twice, beside a shortcut (`WanResidualBlock`).
 pub(super) struct ResidualBlock {
     norm1: ChannelNorm,
@@ -57,8 +64,12 @@ impl ResidualBlock {
 
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
         let shortcut = self.conv_shortcut.as_ref().map_or_else(|| x.shallow_clone(), |c| c.forward(x));
-        let y = self.conv1.forward(&self.norm1.forward(x).silu(), cache);
-        self.conv2.forward(&self.norm2.forward(&y).silu(), cache) + shortcut
+        let y = self.conv1.forward(normed_silu(&self.norm1, x), cache);
+        let normed = normed_silu(&self.norm2, &y);
+        drop(y);
+        let mut y = self.conv2.forward(normed, cache);
+        let _ = y.g_add_(&shortcut);
+        y
     }
 }
 
@@ -99,6 +110,6 @@ impl Head {
     }
 
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        self.conv_out.forward(&self.norm_out.forward(x).silu(), cache)
+        self.conv_out.forward(normed_silu(&self.norm_out, x), cache)
     }
 }
