@@ -53,22 +53,26 @@ impl Model {
         self.write(name, text.replace(old, new));
     }
 
-    /// The beginning of a pipeline: the element with this model and `settings`.
+    /// The beginning of a pipeline: the element with this model and `settings`. In f32, so that frames can be compared
+    /// on every machine.
     pub fn soragen(&self, settings: &str) -> String {
-        format!("soragen name=src model-path=\"{}\" device=cpu {settings}", self.path().display())
+        format!("soragen name=src model-path=\"{}\" device=cpu dtype=f32 {settings}", self.path().display())
     }
 
     /// The element that restyles, with this model and `settings`; called `transform`.
     pub fn soratransform(&self, settings: &str) -> String {
         format!(
-            "soratransform name=transform model-path=\"{}\" device=cpu seed=1 {settings}",
+            "soratransform name=transform model-path=\"{}\" device=cpu dtype=f32 seed=1 {settings}",
             self.path().display()
         )
     }
 
     /// The element that merges, with this model and `settings`; called `merge`.
     pub fn soramerge(&self, settings: &str) -> String {
-        format!("soramerge name=merge model-path=\"{}\" device=cpu seed=1 {settings}", self.path().display())
+        format!(
+            "soramerge name=merge model-path=\"{}\" device=cpu dtype=f32 seed=1 {settings}",
+            self.path().display()
+        )
     }
 }
 

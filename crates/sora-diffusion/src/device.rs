@@ -1,8 +1,15 @@
 //! Where the model computes, and in which number format.
+//!
+//! On a CPU it depends on the machine which format is faster: with AMX bf16 is several times as fast as f32, without
+//! it half as fast. So it is measured with two layers of the model's shapes, and bf16 taken where it is at least 1.3
+//! times as fast. What was measured is kept in `$XDG_CACHE_HOME/sora/formats` (`~/.cache/sora/formats`) for
+//! this CPU, number of threads and build of libtorch, so that a machine always makes the same choice.
 
+use sora_model::ModelDir;
 use tch::{Cuda, Device, Kind};
 
 use crate::error::{DiffusionError, Result};
+use crate::measured;
 
 /// A wish for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,7 +51,8 @@ impl DeviceChoice {
 /// A wish for a number format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DtypeChoice {
-    /// f32 on the CPU (faster than bf16 on every CPU without AMX); bf16 with an f32 VAE on CUDA.
+    /// On CUDA, bf16 with an f32 VAE. On the CPU f32 or bf16, for the VAE and for the rest each what this machine
+    /// computes faster in; measured once, see [`crate::device`].
     #[default]
     Auto,
     /// Everything in 32-bit floats.
@@ -65,10 +73,12 @@ pub struct Kinds {
 }
 
 impl DtypeChoice {
-    /// The number formats on `device`.
-    pub fn resolve(self, device: Device) -> Kinds {
+    /// The number formats on `device` for the model in `dir`. The first time on a machine this takes some tens of
+    /// milliseconds where it has to be measured.
+    pub fn resolve(self, device: Device, dir: &ModelDir) -> Kinds {
         let (transformer, vae) = match (self, device) {
-            (Self::Auto, Device::Cpu) | (Self::F32, _) => (Kind::Float, Kind::Float),
+            (Self::Auto, Device::Cpu) => return measured::kinds(dir),
+            (Self::F32, _) => (Kind::Float, Kind::Float),
             (Self::Auto, _) => (Kind::BFloat16, Kind::Float),
             (Self::Bf16, _) => (Kind::BFloat16, Kind::BFloat16),
             (Self::F16, _) => (Kind::Half, Kind::Half),

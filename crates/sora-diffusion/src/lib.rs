@@ -14,7 +14,9 @@
 //! This is the only library on `tch`. It knows no GStreamer, no watermark and no signature.
 
 pub mod device;
+mod disk_cache;
 mod error;
+mod measured;
 pub mod models;
 pub mod nn;
 pub mod noise;

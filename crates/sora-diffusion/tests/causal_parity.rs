@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use common::{build, cases, fixtures, tensors};
 use sora_diffusion::DiffusionError;
+use sora_diffusion::device::DtypeChoice;
 use sora_diffusion::models::transformer_wan::{self, CacheLimits, KvCache, TextContext};
 use sora_diffusion::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3DModel, umt5};
 use sora_diffusion::noise::seeded_noise;
@@ -186,7 +187,11 @@ fn causal_file(name: &str, causal: &serde_json::Value) -> PathBuf {
 }
 
 fn load(name: &str, causal: &serde_json::Value) -> Result<TextToVideoPipeline, DiffusionError> {
-    let options = LoadOptions { transformer_file: Some(causal_file(name, causal)), ..LoadOptions::default() };
+    let options = LoadOptions {
+        transformer_file: Some(causal_file(name, causal)),
+        dtype: DtypeChoice::F32,
+        ..LoadOptions::default()
+    };
     TextToVideoPipeline::load(&fixtures().join("tiny-wan21"), &options, &mut |_| ControlFlow::Continue(()))
 }
 

@@ -6,6 +6,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{cases, fixtures, tensors};
+use sora_diffusion::device::DtypeChoice;
 use sora_diffusion::pipelines::{GenerationRequest, LoadOptions, Progress, TextToVideoPipeline};
 use sora_model::config::SchedulerClass;
 use tch::{Kind, Tensor};
@@ -16,6 +17,7 @@ const TOLERANCE: f64 = 1e-3 + 0.5 / 255.0;
 fn load(case: &serde_json::Value) -> TextToVideoPipeline {
     let options = LoadOptions {
         transformer_file: case["override"].as_str().map(|file| fixtures().join(file)),
+        dtype: DtypeChoice::F32,
         ..LoadOptions::default()
     };
     let dir = fixtures().join(case["model"].as_str().expect("model"));

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use common::fixtures;
 use sora_diffusion::DiffusionError;
+use sora_diffusion::device::DtypeChoice;
 use sora_diffusion::models::AutoencoderKlWan;
 use sora_diffusion::models::autoencoder_kl_wan::FeatureCache;
 use sora_diffusion::models::transformer_wan::CacheLimits;
@@ -22,8 +23,8 @@ const HEIGHT: i64 = 32;
 
 fn load() -> TextToVideoPipeline {
     let dir = fixtures().join("tiny-wan21");
-    TextToVideoPipeline::load(&dir, &LoadOptions::default(), &mut |_| ControlFlow::Continue(()))
-        .expect("a fixture loads")
+    let options = LoadOptions { dtype: DtypeChoice::F32, ..LoadOptions::default() };
+    TextToVideoPipeline::load(&dir, &options, &mut |_| ControlFlow::Continue(())).expect("a fixture loads")
 }
 
 fn options(frames: i64) -> StreamOptions {

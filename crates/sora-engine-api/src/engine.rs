@@ -232,7 +232,7 @@ impl Model {
         })
     }
 
-    /// The number format really used: `f32`, `bf16`, `f16`.
+    /// The number format really used: `f32`, `bf16`, `f16`; `bf16, vae f32` where frames are decoded in another one.
     pub fn dtype(&self) -> String {
         self.describe().map_or_else(String::new, |raw| {
             // SAFETY: the text lives as long as the model.

@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::pipelines::{
-    BlockRequest, BlockSource, Fade, GenerationRequest, LoadOptions, Progress, StreamOptions,
+    BlockRequest, BlockSource, Fade, GenerationRequest, LoadOptions, Progress, PromptCacheChoice,
+    StreamOptions,
 };
 use sora_diffusion::sora_model::config::SchedulerClass;
 use sora_engine_api::abi::{
@@ -47,8 +48,21 @@ pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions
     let (transformer_file, tiny_vae_file) = (given(raw.transformer_file), given(raw.tiny_vae_file));
     Ok(ModelOptions {
         model_path: path(raw.model_path),
-        load: LoadOptions { device, dtype, transformer_file, tiny_vae_file },
+        load: LoadOptions { device, dtype, transformer_file, tiny_vae_file, prompt_cache: prompt_cache()? },
     })
+}
+
+/// `SORA_PROMPT_CACHE`: `off`, or a folder; unset is the library's default.
+fn prompt_cache() -> Result<PromptCacheChoice, Failure> {
+    match std::env::var_os("SORA_PROMPT_CACHE").filter(|value| !value.is_empty()) {
+        None => Ok(PromptCacheChoice::Auto),
+        Some(value) if value == "off" => Ok(PromptCacheChoice::Off),
+        Some(value) if Path::new(&value).is_absolute() => Ok(PromptCacheChoice::At(value.into())),
+        Some(value) => Err(Failure::new(
+            Status::Request,
+            format!("SORA_PROMPT_CACHE is {value:?}; it must be \"off\" or the absolute path of a folder"),
+        )),
+    }
 }
 
 /// # Safety

@@ -24,7 +24,7 @@ pub(crate) struct Handle(pub(crate) Arc<Loaded>);
 pub(crate) struct Loaded {
     pub(crate) pipeline: TextToVideoPipeline,
     device: String,
-    dtype: &'static str,
+    dtype: String,
 }
 
 /// Two callers get the same model when all of this is equal.
@@ -50,7 +50,11 @@ impl Handle {
     pub(crate) fn open(options: &ModelOptions, callbacks: RawCallbacks) -> Result<Self, Failure> {
         let caller = Caller::new(callbacks);
         let device = options.load.device.resolve()?;
-        let kinds = options.load.dtype.resolve(device);
+        // A directory that cannot be read has none; the loader says what is wrong with it.
+        let kinds = {
+            let _computing = Computing::begin();
+            options.load.kinds(&options.model_path).ok()
+        };
         // The same directory by another way is the same model; one that is not there has only the
         // name it was asked for by, and the loader says what is wrong with it.
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
@@ -80,7 +84,7 @@ impl Handle {
                         let pipeline = TextToVideoPipeline::load(&path, &load, &mut progress)?;
                         Ok(Loaded {
                             device: device_name(pipeline.device()),
-                            dtype: dtype_name(pipeline.kinds().transformer),
+                            dtype: dtypes(&pipeline),
                             pipeline,
                         })
                     })
@@ -107,7 +111,7 @@ impl Handle {
     }
 
     pub(crate) fn dtype(&self) -> &str {
-        self.0.dtype
+        &self.0.dtype
     }
 
     pub(crate) fn generate(
@@ -156,6 +160,13 @@ fn device_name(device: Device) -> String {
         Device::Cpu => "cpu".into(),
         other => format!("{other:?}").to_lowercase(),
     }
+}
+
+/// The transformer's number format, and the decoder's where that is another one.
+fn dtypes(pipeline: &TextToVideoPipeline) -> String {
+    let (transformer, decoder) =
+        (dtype_name(pipeline.kinds().transformer), dtype_name(pipeline.decoder_kind()));
+    if transformer == decoder { transformer.into() } else { format!("{transformer}, vae {decoder}") }
 }
 
 fn dtype_name(kind: Kind) -> &'static str {

@@ -199,7 +199,7 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecEnum::builder_with_default("dtype", Dtype::Auto)
             .nick("Data type")
-            .blurb("Number format of the computation; read when leaving NULL")
+            .blurb("Number format of the computation; stats has the one that auto chose; read when leaving NULL")
             .build(),
     ];
     list.extend(vae::properties());

@@ -13,3 +13,4 @@ mod sharing;
 mod states;
 mod storyboard;
 mod video;
+mod weights;

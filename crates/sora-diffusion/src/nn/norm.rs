@@ -58,3 +58,20 @@ impl RmsNorm {
         normed.to_kind(x.kind()) * &self.weight
     }
 }
+
+/// L2 normalisation over the last axis, times √C and the gain `gamma` `[C]` (`WanRMS_norm`): `[…, C]` → the same shape
+/// and kind.
+///
+/// x/‖x‖·√C is x over its root mean square; the reference's floor of 1e-12 under the norm becomes an epsilon under
+/// the mean square.
+pub fn channel_norm(x: &Tensor, gamma: &Tensor) -> Tensor {
+    let dim = x.size().last().copied().unwrap_or(1);
+    let eps = 1e-24 / dim as f64;
+    match x.kind() {
+        Kind::Float => x.rms_norm([dim], Some(gamma), eps),
+        kind => {
+            let normed = x.to_kind(Kind::Float).rms_norm([dim], None::<&Tensor>, eps);
+            normed.to_kind(kind) * gamma
+        }
+    }
+}

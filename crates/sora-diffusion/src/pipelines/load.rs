@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
+use std::time::Duration;
 
 use sora_model::ModelDir;
 use sora_model::config::{TinyVaeConfig, TransformerConfig};
@@ -12,14 +13,19 @@ use sora_model::weights::WeightFiles;
 use tch::{Device, Kind};
 
 use super::decoding::TinyVae;
-use super::{OnProgress, Progress, TextToVideoPipeline};
-use crate::device::{DeviceChoice, DtypeChoice};
+use super::prompt_cache::PromptCache;
+use super::text_to_video::report;
+use super::{OnProgress, Progress, PromptCacheChoice, TextToVideoPipeline};
+use crate::device::{DeviceChoice, DtypeChoice, Kinds};
 use crate::error::Result;
 use crate::models::{
     AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5,
 };
 use crate::tokenizer::Tokenizer;
 use crate::weights::{FileWeights, Layout, Weights};
+
+/// How often somebody who waits for another's loading is asked whether it is still wanted.
+const POLL: Duration = Duration::from_millis(20);
 
 /// How to load a model directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -33,6 +39,27 @@ pub struct LoadOptions {
     pub transformer_file: Option<PathBuf>,
     /// A safetensors file with a tiny VAE (TAEHV), which decodes instead of the directory's VAE.
     pub tiny_vae_file: Option<PathBuf>,
+    /// Whether prompts that were embedded before are found on disk.
+    pub prompt_cache: PromptCacheChoice,
+}
+
+impl LoadOptions {
+    /// The number formats that `dir` will be loaded in. Computes nothing, but where they have to be measured first
+    /// ([`DtypeChoice::Auto`] on a CPU).
+    ///
+    /// # Errors
+    /// As [`TextToVideoPipeline::load`], for what configs and headers show.
+    pub fn kinds(&self, dir: &Path) -> Result<Kinds> {
+        Ok(self.dtype.resolve(self.device.resolve()?, &self.open_dir(dir)?))
+    }
+
+    fn open_dir(&self, dir: &Path) -> Result<ModelDir> {
+        let dir = ModelDir::open(dir)?;
+        Ok(match &self.transformer_file {
+            Some(file) => dir.with_transformer_file(file)?,
+            None => dir,
+        })
+    }
 }
 
 impl TextToVideoPipeline {
@@ -43,30 +70,25 @@ impl TextToVideoPipeline {
     /// [`crate::DiffusionError::Device`], and those of the strict loader; see [`crate::weights`].
     pub fn load(dir: &Path, options: &LoadOptions, on_progress: &mut OnProgress<'_>) -> Result<Self> {
         let _span = tracing::debug_span!("load").entered();
-        let mut dir = ModelDir::open(dir)?;
-        if let Some(file) = &options.transformer_file {
-            dir = dir.with_transformer_file(file)?;
-        }
+        let dir = options.open_dir(dir)?;
         let device = options.device.resolve()?;
-        let kinds = options.dtype.resolve(device);
+        let kinds = options.dtype.resolve(device, &dir);
         let tiny = options.tiny_vae_file.as_deref().map(|file| TinyVaeConfig::open(file, dir.vae()));
         let tiny = tiny.transpose()?;
         let _no_grad = tch::no_grad_guard();
 
         let vae_weights = tiny.as_ref().map_or(dir.vae_weights(), |(_, weights)| weights);
-        let total_bytes = total_bytes(&dir, vae_weights);
+        // With it, the encoder waits for a prompt that is not known yet.
+        let prompt_cache = PromptCache::new(&options.prompt_cache, dir.text_encoder_weights(), kinds, device);
+        let eager = prompt_cache.is_none().then_some(dir.text_encoder_weights());
+        let total_bytes = total_bytes(&dir, vae_weights, eager);
         let mut loader = Loader { device, done_bytes: Cell::new(0), total_bytes, on_progress };
         let tokenizer = Tokenizer::open_as(&dir.tokenizer_path(), dir.tokenizer_class())?;
-        let text_encoder = loader.component(
-            "text_encoder",
-            dir.text_encoder_weights(),
-            (
-                kinds.transformer,
-                if kinds.transformer == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] },
-            ),
-            umt5::TOLERATED_KEYS,
-            |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
-        )?;
+        let text_encoder = OnceLock::new();
+        if eager.is_some() {
+            let loaded = loader.text_encoder(&dir, kinds)?;
+            let _ = text_encoder.set(loaded);
+        }
         let numerics = dir.causal().numerics;
         let mut transformer = |component, files: &WeightFiles, config: &TransformerConfig| {
             loader.component(
@@ -106,6 +128,8 @@ impl TextToVideoPipeline {
             kinds,
             tokenizer,
             text_encoder,
+            text_encoder_loading: Mutex::default(),
+            prompt_cache,
             transformer: first,
             transformer_2: second,
             vae,
@@ -116,6 +140,43 @@ impl TextToVideoPipeline {
             encoder_loading: Mutex::default(),
             dir,
         })
+    }
+
+    /// The text encoder, which the first caller loads where it was not loaded with the rest. Others wait meanwhile, and
+    /// can still be called off.
+    ///
+    /// # Errors
+    /// Those of the strict loader, see [`crate::weights`]; [`crate::DiffusionError::Cancelled`].
+    pub(super) fn text_encoder(&self, on_progress: &mut OnProgress<'_>) -> Result<&Umt5EncoderModel> {
+        loop {
+            if let Some(encoder) = self.text_encoder.get() {
+                return Ok(encoder);
+            }
+            // The lock guards no data, only that one caller loads.
+            let _loading = match self.text_encoder_loading.try_lock() {
+                Ok(loading) => loading,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    // No news: only a chance to cancel.
+                    report(on_progress, Progress::Loading { done_bytes: 0, total_bytes: 0 })?;
+                    std::thread::sleep(POLL);
+                    continue;
+                }
+            };
+            if let Some(encoder) = self.text_encoder.get() {
+                return Ok(encoder);
+            }
+            let _no_grad = tch::no_grad_guard();
+            let _span = tracing::debug_span!("load").entered();
+            let mut loader = Loader {
+                device: self.device,
+                done_bytes: Cell::new(0),
+                total_bytes: self.dir.text_encoder_weights().total_bytes(),
+                on_progress,
+            };
+            let loaded = loader.text_encoder(&self.dir, self.kinds)?;
+            return Ok(self.text_encoder.get_or_init(|| loaded));
+        }
     }
 
     /// The VAE with its encoder, which the first caller loads.
@@ -146,17 +207,12 @@ impl TextToVideoPipeline {
     }
 }
 
-fn total_bytes(dir: &ModelDir, vae: &WeightFiles) -> u64 {
-    [
-        Some(dir.transformer_weights()),
-        dir.transformer_2_weights(),
-        Some(vae),
-        Some(dir.text_encoder_weights()),
-    ]
-    .into_iter()
-    .flatten()
-    .map(WeightFiles::total_bytes)
-    .sum()
+fn total_bytes(dir: &ModelDir, vae: &WeightFiles, text_encoder: Option<&WeightFiles>) -> u64 {
+    [Some(dir.transformer_weights()), dir.transformer_2_weights(), Some(vae), text_encoder]
+        .into_iter()
+        .flatten()
+        .map(WeightFiles::total_bytes)
+        .sum()
 }
 
 /// Counts bytes over all components for the progress report.
@@ -168,6 +224,18 @@ struct Loader<'a, 'b> {
 }
 
 impl Loader<'_, '_> {
+    fn text_encoder(&mut self, dir: &ModelDir, kinds: Kinds) -> Result<Umt5EncoderModel> {
+        let kind = kinds.transformer;
+        let keep_in_f32 = if kind == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] };
+        self.component(
+            "text_encoder",
+            dir.text_encoder_weights(),
+            (kind, keep_in_f32),
+            umt5::TOLERATED_KEYS,
+            |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
+        )
+    }
+
     fn component<T>(
         &mut self,
         component: &str,

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sora_model::config::{SchedulerClass, SchedulerConfig};
 use sora_model::{ModelDir, PromptEnhancerDir};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::decoding::{DecoderMemory, TinyVae};
 use super::frames::{FrameBatch, to_rgb8};
+use super::prompt_cache::PromptCache;
 use super::prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
 use super::{OnFrames, OnProgress, Progress, PromptEmbeds};
 use crate::device::Kinds;
@@ -57,7 +58,10 @@ pub struct TextToVideoPipeline {
     pub(super) device: Device,
     pub(super) kinds: Kinds,
     pub(super) tokenizer: Tokenizer,
-    pub(super) text_encoder: Umt5EncoderModel,
+    /// With a cache of prompts, loaded by the first prompt that is not in it.
+    pub(super) text_encoder: OnceLock<Umt5EncoderModel>,
+    pub(super) text_encoder_loading: Mutex<()>,
+    pub(super) prompt_cache: Option<PromptCache>,
     pub(super) transformer: WanTransformer3DModel,
     pub(super) transformer_2: Option<WanTransformer3DModel>,
     /// Without its decoder where there is a tiny VAE.
@@ -104,6 +108,11 @@ impl TextToVideoPipeline {
         self.kinds
     }
 
+    /// In which number format latents become frames: that of the VAE, or of the tiny one that decodes in its place.
+    pub fn decoder_kind(&self) -> Kind {
+        self.tiny_vae.as_ref().map_or(self.kinds.vae, |tiny| tiny.model.kind())
+    }
+
     /// Expands a prompt by the model's own enhancer, or says why it is better left alone.
     ///
     /// # Errors
@@ -143,9 +152,9 @@ impl TextToVideoPipeline {
             return self.generate_in_blocks(request, on_progress, on_frames);
         }
         report(on_progress, Progress::Encoding)?;
-        let prompt = self.encode_prompt(&request.prompt)?;
+        let prompt = self.encode_prompt(&request.prompt, on_progress)?;
         let negative = if request.guidance_scale > 1.0 {
-            Some(self.encode_prompt(&request.negative_prompt)?)
+            Some(self.encode_prompt(&request.negative_prompt, on_progress)?)
         } else {
             None
         };
@@ -200,8 +209,12 @@ impl TextToVideoPipeline {
         Ok(())
     }
 
-    /// Cleans, tokenizes and embeds a prompt, or finds it among the last ones.
-    pub(super) fn encode_prompt(&self, prompt: &str) -> Result<Arc<PromptEmbeds>> {
+    /// Cleans, tokenizes and embeds a prompt, or finds it among the last ones or on disk.
+    pub(super) fn encode_prompt(
+        &self,
+        prompt: &str,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Arc<PromptEmbeds>> {
         let lock = || self.prompts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, embeds)) = lock().iter().find(|(known, _)| known == prompt) {
             return Ok(Arc::clone(embeds));
@@ -221,13 +234,28 @@ impl TextToVideoPipeline {
                 vocab_size - 1
             )));
         }
-        let ids = Tensor::from_slice(&tokens.ids).unsqueeze(0).to_device(self.device);
-        let hidden = self.text_encoder.forward(&ids, &ids.ones_like());
+        let hidden = self.embed(&tokens.ids, on_progress)?;
         let embeds = Arc::new(PromptEmbeds::new(&hidden, self.max_sequence_length));
         let mut prompts = lock();
         prompts.truncate(KEPT_PROMPTS - 1);
         prompts.push_front((prompt.to_owned(), Arc::clone(&embeds)));
         Ok(embeds)
+    }
+
+    /// What the text encoder makes of these tokens, `[1, L, text_dim]`.
+    fn embed(&self, ids: &[i64], on_progress: &mut OnProgress<'_>) -> Result<Tensor> {
+        if let Some(cache) = &self.prompt_cache
+            && let Some(hidden) = cache.get(ids, self.dir.text_encoder().d_model)
+        {
+            return Ok(hidden.to_device(self.device));
+        }
+        let encoder = self.text_encoder(on_progress)?;
+        let tokens = Tensor::from_slice(ids).unsqueeze(0).to_device(self.device);
+        let hidden = encoder.forward(&tokens, &tokens.ones_like());
+        if let Some(cache) = &self.prompt_cache {
+            cache.put(ids, &hidden);
+        }
+        Ok(hidden)
     }
 
     /// Noise → latents `[1, z_dim, T', H', W']` in f32.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sora_diffusion::device::DeviceChoice;
+use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::models::transformer_wan::CacheLimits;
 use sora_diffusion::pipelines::{
     BlockRequest, GenerationRequest, LoadOptions, StreamOptions, TextToVideoPipeline,
@@ -33,7 +33,9 @@ impl Generator {
     /// # Errors
     /// Those of [`TextToVideoPipeline::load`].
     pub(crate) fn open(dir: &Path, steps: Option<u32>) -> anyhow::Result<Self> {
-        let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
+        // The same figures on every machine.
+        let options =
+            LoadOptions { device: DeviceChoice::Cpu, dtype: DtypeChoice::F32, ..LoadOptions::default() };
         let pipeline = TextToVideoPipeline::load(dir, &options, &mut |_| ControlFlow::Continue(()))?;
         let mut native = pipeline.dir().native().clone();
         native.num_inference_steps = steps.unwrap_or(native.num_inference_steps);

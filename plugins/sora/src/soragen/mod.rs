@@ -88,9 +88,12 @@ glib::wrapper! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstSoraDtype")]
 pub enum Dtype {
-    /// f32 on the CPU, bf16 on CUDA.
+    /// bf16 with an f32 VAE on CUDA; on a CPU f32 or bf16, as measured.
     #[default]
-    #[enum_value(name = "f32 on the CPU, bf16 on CUDA", nick = "auto")]
+    #[enum_value(
+        name = "bf16 on CUDA, with an f32 VAE; on a CPU f32, or bf16 where that is measured to be clearly faster",
+        nick = "auto"
+    )]
     Auto,
     /// 32-bit floats.
     #[enum_value(name = "32-bit floats", nick = "f32")]

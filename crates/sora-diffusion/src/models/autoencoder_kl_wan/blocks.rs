@@ -1,15 +1,15 @@
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::attention::AttentionBlock;
 use super::cache::FeatureCache;
 use super::causal_conv::{CausalConv3d, Pointwise};
 use crate::error::Result;
+use crate::nn::channel_norm;
 use crate::weights::Weights;
 
 /// L2 normalisation over the channels, times √C and a learned gain (`WanRMS_norm`).
 pub(super) struct ChannelNorm {
     gamma: Tensor,
-    dim: i64,
 }
 
 impl ChannelNorm {
@@ -17,7 +17,7 @@ impl ChannelNorm {
     pub(super) fn new(weights: &Weights, dim: i64, trailing_ones: usize) -> Result<Self> {
         let mut shape = vec![dim];
         shape.resize(1 + trailing_ones, 1);
-        Ok(Self { gamma: weights.get("gamma", &shape)?.view([dim]), dim })
+        Ok(Self { gamma: weights.get("gamma", &shape)?.view([dim]) })
     }
 
     /// `[B, C, T, H, W]` → the same shape.
@@ -25,18 +25,17 @@ impl ChannelNorm {
         self.forward_channels_last(&x.permute([0, 2, 3, 4, 1])).permute([0, 4, 1, 2, 3])
     }
 
-    /// `[…, C]` → the same shape. x/‖x‖·√C is x over its root mean square, for which there is a fused
-    /// kernel; the reference's floor of 1e-12 under the norm becomes an epsilon under the mean square.
+    /// `[…, C]` → the same shape.
     pub(super) fn forward_channels_last(&self, x: &Tensor) -> Tensor {
-        let eps = 1e-24 / self.dim as f64;
-        match x.kind() {
-            Kind::Float => x.rms_norm([self.dim], Some(&self.gamma), eps),
-            kind => {
-                let normed = x.to_kind(Kind::Float).rms_norm([self.dim], None::<&Tensor>, eps);
-                normed.to_kind(kind) * &self.gamma
-            }
-        }
+        channel_norm(x, &self.gamma)
     }
+}
+
+/// SiLU of the norm of `x`, in the memory of the norm: the largest activations of a decoder are these.
+fn normed_silu(norm: &ChannelNorm, x: &Tensor) -> Tensor {
+    let mut normed = norm.forward(x);
+    let _ = normed.silu_();
+    normed
 }
 
 /// Norm, SiLU, convolution, twice, beside a shortcut (`WanResidualBlock`).
@@ -65,8 +64,12 @@ impl ResidualBlock {
 
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
         let shortcut = self.conv_shortcut.as_ref().map_or_else(|| x.shallow_clone(), |c| c.forward(x));
-        let y = self.conv1.forward(&self.norm1.forward(x).silu(), cache);
-        self.conv2.forward(&self.norm2.forward(&y).silu(), cache) + shortcut
+        let y = self.conv1.forward(normed_silu(&self.norm1, x), cache);
+        let normed = normed_silu(&self.norm2, &y);
+        drop(y);
+        let mut y = self.conv2.forward(normed, cache);
+        let _ = y.g_add_(&shortcut);
+        y
     }
 }
 
@@ -107,6 +110,6 @@ impl Head {
     }
 
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        self.conv_out.forward(&self.norm_out.forward(x).silu(), cache)
+        self.conv_out.forward(normed_silu(&self.norm_out, x), cache)
     }
 }

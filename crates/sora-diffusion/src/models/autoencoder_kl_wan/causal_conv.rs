@@ -32,14 +32,15 @@ impl CausalConv3d {
         })
     }
 
-    /// `[B, C, T, H, W]` → `[B, O, T, H, W]`, with the two frames before taken from and left in the cache.
-    pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
+    /// `[B, C, T, H, W]` → `[B, O, T, H, W]`, with the two frames before taken from and left in the cache. Takes `x`, so
+    /// that it is gone while the convolution has its padded copy and its result in memory.
+    pub(super) fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
         let slot = cache.slot();
-        let past = match slot {
-            Slot::Frames(past) => Some(past.shallow_clone()),
-            Slot::Empty | Slot::FirstPassed => None,
+        let padded = match &*slot {
+            Slot::Frames(past) => with_two_past_frames(&x, Some(past)),
+            Slot::Empty | Slot::FirstPassed => with_two_past_frames(&x, None),
         };
-        let padded = with_two_past_frames(x, past.as_ref());
+        drop(x);
         *slot = Slot::Frames(last_frames(&padded, 2));
         self.convolve(&padded, 1)
     }

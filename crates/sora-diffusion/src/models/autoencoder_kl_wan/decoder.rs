@@ -68,28 +68,30 @@ impl Decoder {
 
     /// `[B, z_dim, T', H', W']` → `[B, out_channels, T, H, W]`.
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        let x = self.conv_in.forward(x, cache);
+        let x = self.conv_in.forward(x.shallow_clone(), cache);
         let mut x = self.mid_block.forward(&x, cache);
         for block in &self.up_blocks {
-            x = block.forward(&x, cache);
+            x = block.forward(x, cache);
         }
         self.head.forward(&x, cache)
     }
 }
 
 impl UpBlock {
-    fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        let mut y = x.shallow_clone();
+    /// Takes `x`, which is kept only where there is a shortcut.
+    fn forward(&self, x: Tensor, cache: &mut FeatureCache) -> Tensor {
+        let shortcut = self.shortcut.as_ref().map(|shortcut| (shortcut, x.shallow_clone()));
+        let mut y = x;
         for resnet in &self.resnets {
             y = resnet.forward(&y, cache);
         }
         if let Some(upsampler) = &self.upsampler {
             y = upsampler.forward(&y, cache);
         }
-        match &self.shortcut {
-            Some(shortcut) => y + shortcut.forward(x, cache.is_first_chunk()),
-            None => y,
+        if let Some((shortcut, x)) = shortcut {
+            y += shortcut.forward(&x, cache.is_first_chunk());
         }
+        y
     }
 }
 

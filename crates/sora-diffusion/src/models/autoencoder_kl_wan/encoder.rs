@@ -77,7 +77,7 @@ impl Encoder {
 
     /// `[B, in_channels, T, H, W]` → `[B, 2·z_dim, T', H', W']`.
     pub(super) fn forward(&self, x: &Tensor, cache: &mut FeatureCache) -> Tensor {
-        let mut x = self.conv_in.forward(x, cache);
+        let mut x = self.conv_in.forward(x.shallow_clone(), cache);
         for block in &self.down_blocks {
             x = block.forward(&x, cache);
         }

@@ -51,6 +51,11 @@ impl Taehv {
         &self.config
     }
 
+    /// Number format of the decoder's parameters.
+    pub fn kind(&self) -> Kind {
+        self.decoder.kind()
+    }
+
     /// Decodes the next latent frames of a clip, `[1, C, T', H', W']` as the transformer makes them: `[1, 3, T, H, W]`
     /// in −1…1, in the kind of the weights. The first latent frame makes one frame, every other four.
     pub fn decode_chunk(&self, latents: &Tensor, memory: &mut FrameMemory) -> Tensor {

@@ -115,7 +115,8 @@ impl WanTransformerBlock {
 
         // 3. Feed-forward
         let normed = Modulation::new(&shift_ffn, &scale_ffn).apply(&self.norm3.forward(&x)).to_kind(kind);
-        let hidden = self.ffn_in.forward(&normed).gelu("tanh");
+        let mut hidden = self.ffn_in.forward(&normed);
+        let _ = hidden.gelu_("tanh");
         add_gated(&x, &self.ffn_out.forward(&hidden), &gate_ffn)
     }
 }

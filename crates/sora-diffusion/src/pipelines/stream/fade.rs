@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{PromptEmbeds, TextToVideoPipeline};
+use super::super::{OnProgress, PromptEmbeds, TextToVideoPipeline};
 use crate::error::Result;
 
 /// What a prompt is fading into.
@@ -36,10 +36,14 @@ impl Wording {
 
 impl TextToVideoPipeline {
     /// Embeddings of a prompt, or of what lies between two: linear, position by position.
-    pub(super) fn encode_wording(&self, wording: &Wording) -> Result<Arc<PromptEmbeds>> {
-        let embeds = self.encode_prompt(&wording.prompt)?;
+    pub(super) fn encode_wording(
+        &self,
+        wording: &Wording,
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Arc<PromptEmbeds>> {
+        let embeds = self.encode_prompt(&wording.prompt, on_progress)?;
         let Some((to, share)) = &wording.fade else { return Ok(embeds) };
-        let to = self.encode_prompt(to)?;
+        let to = self.encode_prompt(to, on_progress)?;
         Ok(Arc::new(embeds.blend(&to, *share, self.max_sequence_length)))
     }
 }

@@ -3,7 +3,7 @@
 use sora_model::config::Rotation;
 use tch::Tensor;
 
-use super::super::TextToVideoPipeline;
+use super::super::{OnProgress, TextToVideoPipeline};
 use super::fade::{Fade, Wording};
 use crate::error::Result;
 use crate::models::WanTransformer3DModel;
@@ -14,6 +14,16 @@ struct Branch {
     wording: Wording,
     context: TextContext,
     cache: KvCache,
+}
+
+/// What a memory is to be told.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) prompt: &'a str,
+    pub(super) fade: Option<Fade<'a>>,
+    /// Only with guidance.
+    pub(super) negative: Option<&'a str>,
+    pub(super) keep_past: bool,
 }
 
 /// The past of a stream: as latents, and as what the transformer made of them under each prompt.
@@ -106,10 +116,8 @@ impl TextToVideoPipeline {
     pub(super) fn tell_prompt(
         &self,
         memory: &mut Memory,
-        prompt: &str,
-        fade: Option<Fade<'_>>,
-        negative: Option<&str>,
-        keep_past: bool,
+        Told { prompt, fade, negative, keep_past }: Told<'_>,
+        on_progress: &mut OnProgress<'_>,
     ) -> Result<()> {
         let wording = Wording::new(prompt, fade);
         if memory.conditional.as_ref().is_none_or(|branch| branch.wording != wording) {
@@ -120,17 +128,18 @@ impl TextToVideoPipeline {
                 memory.seen = 0;
                 memory.unconditional = None;
             }
-            memory.conditional = Some(self.branch(memory, wording)?);
+            memory.conditional = Some(self.branch(memory, wording, on_progress)?);
         }
         let negative = negative.map(|negative| Wording::new(negative, None));
         if memory.unconditional.as_ref().map(|branch| &branch.wording) != negative.as_ref() {
-            memory.unconditional = negative.map(|negative| self.branch(memory, negative)).transpose()?;
+            memory.unconditional =
+                negative.map(|negative| self.branch(memory, negative, on_progress)).transpose()?;
         }
         Ok(())
     }
 
-    fn branch(&self, memory: &Memory, wording: Wording) -> Result<Branch> {
-        let embeds = self.encode_wording(&wording)?;
+    fn branch(&self, memory: &Memory, wording: Wording, on_progress: &mut OnProgress<'_>) -> Result<Branch> {
+        let embeds = self.encode_wording(&wording, on_progress)?;
         let context = self.transformer.encode_context(&embeds.embeds, embeds.weights.as_ref());
         let cache = KvCache::new(&self.transformer, memory.limits)
             .with_rotation(memory.rotation, memory.seen - memory.len());

@@ -14,7 +14,7 @@ use sora_model::config::CausalConfig;
 use tch::{Kind, Tensor};
 
 pub use self::fade::Fade;
-use self::memory::Memory;
+use self::memory::{Memory, Told};
 use self::schedule::Pace;
 use self::solver::Fresh;
 use super::decoding::DecoderMemory;
@@ -264,12 +264,14 @@ impl TextToVideoPipeline {
     ) -> Result<Tensor> {
         report(on_progress, Progress::Encoding)?;
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
-        self.tell_prompt(&mut stream.memory, request.prompt, request.fade, negative, request.keep_past)?;
+        let BlockRequest { prompt, fade, keep_past, .. } = *request;
+        self.tell_prompt(&mut stream.memory, Told { prompt, fade, negative, keep_past }, on_progress)?;
         let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
-        if let Some(source_prompt) = contrast {
-            self.tell_prompt(&mut stream.source_memory, source_prompt, None, None, request.keep_past)?;
+        if let Some(prompt) = contrast {
+            let told = Told { prompt, fade: None, negative: None, keep_past };
+            self.tell_prompt(&mut stream.source_memory, told, on_progress)?;
         }
         let sigma = levels[0];
         let mut latents = match (&clean, contrast) {
