@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sora_diffusion::models::autoencoder_kl_wan::FeatureCache;
 use sora_diffusion::models::taehv::FrameMemory;
-use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, keep_in_f32};
+use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, TextContext, keep_in_f32};
 use sora_diffusion::models::{AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel};
 use sora_diffusion::weights::{WeightSource, Weights};
 use sora_model::config::{Numerics, TextEncoderConfig, TinyVaeConfig, TransformerConfig, VaeConfig};
@@ -163,14 +163,22 @@ fn latents(request: &Request, bench: &Bench, kind: Kind, frames: i64) -> Tensor 
     Tensor::randn([1, request.transformer.in_channels, frames, h, w], (kind, bench.device))
 }
 
-/// One pass over the whole clip, without guidance.
-fn forward(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+/// The transformer, a prompt as it sees it, and its number format.
+fn transformer(
+    request: &Request,
+    bench: &Bench,
+) -> Result<(WanTransformer3DModel, TextContext, Kind), Box<dyn Error>> {
     let kind = kind(&request.dtype)?;
     let kept = keep_in_f32(Numerics::Diffusers);
     let model = WanTransformer3DModel::new(&weights(bench, kind, kept), &request.transformer)?;
-    let prompt =
-        Tensor::randn([1, request.prompt_tokens, request.transformer.text_dim], (kind, bench.device));
-    let context = model.encode_context(&prompt, None);
+    let shape = [1, request.prompt_tokens, request.transformer.text_dim];
+    let context = model.encode_context(&Tensor::randn(shape, (kind, bench.device)), None);
+    Ok((model, context, kind))
+}
+
+/// One pass over the whole clip, without guidance.
+fn forward(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let (model, context, kind) = transformer(request, bench)?;
     let x = latents(request, bench, kind, latent_size(request)[0]);
     let timestep = Tensor::full([1], 500.0, (Kind::Float, bench.device));
     Ok(bench.time(|| drop(model.forward(&x, &timestep, &context))))
@@ -178,12 +186,7 @@ fn forward(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
 
 /// A block of a stream whose memory is full: its steps, and the pass that remembers it.
 fn block(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
-    let kind = kind(&request.dtype)?;
-    let kept = keep_in_f32(Numerics::Diffusers);
-    let model = WanTransformer3DModel::new(&weights(bench, kind, kept), &request.transformer)?;
-    let prompt =
-        Tensor::randn([1, request.prompt_tokens, request.transformer.text_dim], (kind, bench.device));
-    let context = model.encode_context(&prompt, None);
+    let (model, context, kind) = transformer(request, bench)?;
     let x = latents(request, bench, kind, request.block);
     let at = |t: f64| Tensor::full([1], t, (Kind::Float, bench.device));
     let mut cache = KvCache::new(&model, CacheLimits { sink: 0, frames: request.window });
