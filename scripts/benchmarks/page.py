@@ -7,7 +7,7 @@ ORDER = ["clips", "parts", "growth", "provenance", "cuda"]
 HEAD = """# What things cost
 
 Written by `scripts/bench`. Ratios are of two things taken in turn in one run, the fastest of several, since the machines
-are shared; absolute times are given of a GPU only, and where there is nothing to compare with. Below 1 is less than the other.
+are shared; absolute times are given of a GPU only. Below 1 is less than the other.
 Other pages: [streaming](benchmark-streaming.md), [signing](benchmark-signing.md), [the watermark under attack](benchmark-watermark.md).
 """
 MARK = "<!-- section: {} -->\n"

@@ -32,7 +32,7 @@ def measure(bench):
             ours, theirs = bench.in_turn(request)
             for part, what in WHAT.items():
                 beside = tools.ratio(best(ours[part]), best(theirs[part])) if part in theirs else "-"
-                row = [f"{name}, {width}×{height}×{frames}", what, dtype, f"{best(ours[part]):.1f} ms", beside]
+                row = [f"{name}, {width}×{height}×{frames}", what, dtype, beside]
                 print("  ".join(row), flush=True)
                 rows.append(row)
     note = (
@@ -40,5 +40,5 @@ def measure(bench):
         "it to 512 for the transformer, we count the padding once, with its weight. A frame of the VAE is one of the four of a "
         "latent frame in the middle of a clip.\n"
     )
-    head = ["model", "part", "format", "ours", "ours / diffusers"]
+    head = ["model", "part", "format", "ours / diffusers"]
     return f"## Parts on the CPU\n\n{note}\n{page.table(head, rows)}"
