@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+from bench_rows import rows_for
+from bench_runs import run_ours, run_theirs
+
 from . import page, tools
 
 PROMPT = "a red ball bounces on the grass"
@@ -30,10 +33,6 @@ def first_and_last(bench, properties, size):
 
 
 def measure(bench):
-    sys.path.insert(0, str(bench.root / "scripts" / "reference"))
-    from bench_rows import rows_for
-    from bench_runs import run_ours, run_theirs
-
     reference = bench.root / "scripts" / "reference"
     rows = []
     wanted = rows_for(bench.root, bench.scratch)

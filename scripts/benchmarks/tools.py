@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+from interpreter import reference_python
+
 
 class Bench:
     """One run of scripts/bench."""
@@ -25,20 +27,11 @@ class Bench:
         return self._python[0]
 
     def _find_python(self):
-        chosen = os.environ.get("SORA_REFERENCE_PYTHON")
-        if not chosen:
-            venv = self.root / "target" / "reference-venv"
-            chosen = str(venv / "bin" / "python")
-            stamp = venv / "requirements.txt"
-            requirements = self.root / "scripts" / "reference" / "requirements.txt"
-            if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
-                print(f"making {venv.relative_to(self.root)}", flush=True)
-                subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-                install = [chosen, "-m", "pip", "install", "--quiet", "-r", str(requirements)]
-                if subprocess.run(install).returncode != 0:
-                    print("skipped: Python torch and diffusers cannot be installed; our own columns alone")
-                    return None
-                stamp.write_bytes(requirements.read_bytes())
+        try:
+            chosen = reference_python()
+        except subprocess.CalledProcessError:
+            print("skipped: Python torch and diffusers cannot be installed; our own columns alone")
+            return None
         probe = subprocess.run([chosen, "-c", "import torch"], capture_output=True)
         if probe.returncode != 0:
             print(f"skipped: {chosen} has no torch; our own columns alone")

@@ -408,18 +408,14 @@ fn begin_at_patches(parameters: &mut Parameters, file: &Path, patch: [i64; 3]) -
             "{name} in {} is {size:?}, this network wants {wanted:?}",
             file.display()
         );
-        // Rows of the embedding's kernel are (channel, time, row, column), those of the projection (time, row, column, channel).
-        let (parts, at) = match name {
-            "patch_embedding.weight" => (vec![-1, times, p_h, times, p_w], [1, 3]),
-            "proj_out.weight" => {
-                (vec![p_t, times, p_h, times, p_w, wanted[0] / of(&patch), wanted[1]], [1, 3])
-            }
-            _ => (vec![p_t, times, p_h, times, p_w, wanted[0] / of(&patch)], [1, 3]),
-        };
-        let parts = held.to_kind(Kind::Float).reshape(parts.as_slice());
-        let tensor = match name {
-            "patch_embedding.weight" => parts.sum_dim_intlist(at.as_slice(), false, Kind::Float),
-            _ => parts.mean_dim(at.as_slice(), false, Kind::Float),
+        let held = held.to_kind(Kind::Float);
+        // Which part of a patch it is, is axis 1 and 3 of both: the embedding's kernel is (channel, time, row, column), what is
+        // projected (time, row, column, channel).
+        let parts = [1i64, 3];
+        let tensor = if name == "patch_embedding.weight" {
+            held.reshape([-1, times, p_h, times, p_w]).sum_dim_intlist(parts.as_slice(), false, Kind::Float)
+        } else {
+            held.reshape([p_t, times, p_h, times, p_w, -1]).mean_dim(parts.as_slice(), false, Kind::Float)
         };
         view.copy_(&tensor.reshape(wanted.as_slice()));
     }
