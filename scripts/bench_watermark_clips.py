@@ -1,8 +1,8 @@
 """Test clips of the watermark benchmark: panned photographs and moving test patterns, as y4m.
 
 Photographs come from the packages scikit-image and scikit-learn, which ship them; patterns from GStreamer's
-videotestsrc; renders from crates/sora-world (example `attacks worlds`). Every clip has four seconds at 8
-frames/s. Clips named in TUNING were looked at while the mark was made; REPORTED were not.
+videotestsrc; renders from crates/sora-world (example `attacks worlds`); in the small columns also what soragen makes
+with models/sora-tiny (scripts/stage first). Every clip has four seconds at 8 frames/s. Clips named in TUNING were looked at while the mark was made; REPORTED were not.
 """
 
 import pathlib
@@ -16,6 +16,17 @@ WORLDS_REPORTED = [90_101, 90_102, 90_103, 90_104, 90_105, 90_106, 90_107, 90_10
 WORLDS_TUNING = [11, 12, 13, 14, 15, 16]
 PATTERNS_REPORTED = {"smpte": "smpte horizontal-speed=3", "zone": "zone-plate kx2=12 ky2=9 kt=3"}
 PATTERNS_TUNING = {"circular": "circular horizontal-speed=2"}
+PROMPTS_REPORTED = {
+    "cube": "a blue cube spins on the snow",
+    "tree": "a green tree on the grass at sunset",
+    "pyramid": "a purple pyramid slides on a checker floor, in neon",
+    "boat": "a white boat floats on the sea at night",
+}
+PROMPTS_TUNING = {
+    "ball": "a red ball bounces on the grass",
+    "sunset": "a boat floats on the sea at sunset",
+    "car": "a yellow car, pencil sketch",
+}
 
 
 def photo_path(name):
@@ -82,7 +93,14 @@ def pattern(path, description, width, height):
     subprocess.run(["gst-launch-1.0", "-q", *command.split()], check=True)
 
 
-def make(folder, width, height, tool, photos, worlds, patterns):
+def generated(path, prompt, width, height):
+    caps = f"video/x-raw,width={width},height={height}"
+    source = ["soragen", f"prompt={prompt}", f"num-frames={FRAMES + 1}", "seed=7", "!", caps, "!", "videoconvert"]
+    sink = f"! video/x-raw,format=I420 ! y4menc ! filesink location={path}"
+    subprocess.run(["gst-launch-1.0", "-q", *source, *sink.split()], check=True)
+
+
+def make(folder, width, height, tool, photos, worlds, patterns, prompts):
     """Makes what is missing of a column's clips."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(photos):
@@ -93,6 +111,10 @@ def make(folder, width, height, tool, photos, worlds, patterns):
         path = folder / f"pattern-{name}.y4m"
         if not path.exists():
             pattern(path, description, width, height)
+    for name, prompt in prompts.items():
+        path = folder / f"sora-{name}.y4m"
+        if not path.exists():
+            generated(path, prompt, width, height)
     missing = [str(seed) for seed in worlds if not (folder / f"world-{seed}.y4m").exists()]
     if missing:
         subprocess.run([tool, "worlds", folder, f"{width}x{height}", *missing], check=True)

@@ -173,6 +173,7 @@ def write(out, work, tool, columns):
     wrong = sum(line.get("wrong", False) for c in all_results.values() for a in c.values() for line in a.values())
     runs = sum(len(a) for c in all_results.values() for name, a in c.items() if name != "quality")
     photos, worlds = ", ".join(clips.PHOTOS_REPORTED), ", ".join(map(str, clips.WORLDS_REPORTED))
+    prompts = ", ".join(f'"{text}"' for text in clips.PROMPTS_REPORTED.values())
     cpus = len(os.sched_getaffinity(0))
     text = [
         "# The watermark under attack",
@@ -188,8 +189,12 @@ def write(out, work, tool, columns):
         "",
         *quality_table(columns, all_results),
         "",
-        "All clips are 4 s at 8 frames/s, as the models' are, and compress to few kbit/s; the mark's own bits weigh",
-        "more against those than against ordinary video.",
+        "All clips are 4 s at 8 frames/s, as the models' are, without the noise of a camera, and compress to few kbit/s;",
+        "the mark's own bits weigh more against those than against ordinary video.",
+        "",
+        "A frame, the same marked, and sixteen times what was added (flat, dark, gradients, texture):",
+        "",
+        "![What the mark adds](images/watermark-added.png)",
         "",
         "## Recovery",
         "",
@@ -222,9 +227,10 @@ def write(out, work, tool, columns):
         f"Reported, and not looked at before: sora-world seeds {worlds} (domain full); panned photographs {photos}",
         "(scikit-image, scikit-learn); videotestsrc patterns "
         + ", ".join(f"`{text}`" for text in clips.PATTERNS_REPORTED.values())
-        + ".",
+        + ";",
+        f"in the columns 256 and 128 also sora-tiny's clips for {prompts}.",
         f"For tuning: seeds {', '.join(map(str, clips.WORLDS_TUNING))}; photographs {', '.join(clips.PHOTOS_TUNING)};"
-        f" `{clips.PATTERNS_TUNING['circular']}`.",
+        f" `{clips.PATTERNS_TUNING['circular']}`; other prompts.",
         "",
         "## Versions",
         "",

@@ -33,6 +33,8 @@ enum Command {
         /// Scene seeds.
         seeds: Vec<u64>,
     },
+    /// Marks one clip as `run` does.
+    Mark(measure::Mark),
     /// Runs attacks on every y4m clip of a folder.
     Run(measure::Run),
     /// Unmarked clips through the whole blind detector.
@@ -50,6 +52,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Worlds { out, size, seeds } => worlds::render(&out, &size, &seeds),
+        Command::Mark(mark) => mark.run(),
         Command::Run(run) => run.all(),
         Command::Unmarked(unmarked) => unmarked.run(),
         Command::RandomKeys(keys) => keys.run(),

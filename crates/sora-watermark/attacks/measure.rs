@@ -15,6 +15,26 @@ use crate::clip::Clip;
 use crate::ffmpeg;
 use crate::table::{ATTACKS, Attack, Cut};
 
+/// Marks one clip as `run` does: to look at it, or to send it through something that is not in the table.
+#[derive(clap::Args)]
+pub(crate) struct Mark {
+    /// The clip, y4m.
+    clip: PathBuf,
+    /// The marked clip.
+    out: PathBuf,
+    /// Strength of the mark.
+    #[arg(long, default_value = "standard")]
+    strength: Strength,
+}
+
+impl Mark {
+    pub(crate) fn run(&self) -> Result<()> {
+        let name = self.clip.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")?;
+        let marked = Clip::read(&self.clip)?.marked(&key(), payload(name), self.strength)?;
+        Ok(fs::write(&self.out, marked.y4m())?)
+    }
+}
+
 /// Runs attacks on every y4m clip of a folder.
 #[derive(clap::Args)]
 pub(crate) struct Run {

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sora_watermark::{Key, Options, Payload, Search, Strength};
 
 use crate::clip::Clip;
 use crate::ffmpeg;
-use crate::measure::key;
+use crate::measure::{key, payload};
 
 /// Forging, copying and removing marks.
 #[derive(clap::Args)]
@@ -17,6 +17,10 @@ pub(crate) struct Security {
     results: PathBuf,
     /// Unmarked clips of one size: the last is the victim, the others are what the attacker has.
     clips: Vec<PathBuf>,
+    /// What became of a marked clip elsewhere: a name, the clip before it was marked (which gives its payload), and what
+    /// came back.
+    #[arg(long, num_args = 3, value_names = ["NAME", "CLIP", "RETURNED"])]
+    returned: Vec<String>,
 }
 
 /// Luma of a clip as numbers, frame by frame.
@@ -148,6 +152,12 @@ impl Security {
         row("another key's mark on top".into(), &second_key, victim, &[id])?;
         let twice = target.marked(&key(), other_id, Strength::Standard)?;
         row("the same key's mark with another id on top".into(), &twice, victim, &[id, other_id])?;
+        for returned in self.returned.chunks_exact(3) {
+            let path = PathBuf::from(&returned[1]);
+            let name = path.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")?;
+            let (before, after) = (Clip::read(&path)?, Clip::read(&PathBuf::from(&returned[2]))?);
+            row(returned[0].clone(), &after, &before, &[payload(name)])?;
+        }
         std::fs::write(&self.results, lines.join("\n") + "\n")?;
         Ok(())
     }

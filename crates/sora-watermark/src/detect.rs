@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use rayon::prelude::*;
-
-use crate::blur::Plane;
 use crate::error::WatermarkError;
-use crate::examine::{Effort, Examiner};
-use crate::front_end::{Rasteriser, whitened};
+use crate::examine::{Effort, Examiner, Views};
+use crate::front_end::Rasteriser;
 use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::payload::Payload;
@@ -66,8 +63,6 @@ impl Options {
 
 /// Most keys of a detector: each costs a search of its own.
 pub const MAX_KEYS: usize = 64;
-/// Frames that are whitened together.
-const BATCH: usize = 8;
 /// A rest shorter than this after a whole window is not searched by itself.
 const SHORT_REST: f64 = 1.0;
 /// A longer time between frames is a gap.
@@ -87,7 +82,6 @@ pub struct Detector {
     rasteriser: Option<Rasteriser>,
     window: Window,
     windows: u64,
-    pending: Vec<(Plane, Duration)>,
     frames: u64,
     first: Option<Duration>,
     last: Duration,
@@ -110,7 +104,6 @@ impl Detector {
             rasteriser: None,
             window: Window::default(),
             windows: 0,
-            pending: Vec::new(),
             frames: 0,
             first: None,
             last: Duration::ZERO,
@@ -141,7 +134,6 @@ impl Detector {
         let other_size = self.rasteriser.as_ref().is_none_or(|rasteriser| rasteriser.size() != size);
         let full = self.has_frames() && since >= self.window.start + WINDOW;
         if self.has_frames() && (other_size || full) {
-            self.flush();
             // The last frame lasted until this one came, unless there was a gap.
             if since.saturating_sub(self.window.end) < LONGEST_FRAME {
                 self.window.end = since;
@@ -156,20 +148,16 @@ impl Detector {
             self.window = Window::new(width, height, since);
         }
         if let Some(rasteriser) = &mut self.rasteriser {
-            self.pending.push((rasteriser.raster(plane), since));
+            self.window.add(rasteriser.raster(plane), since);
         }
         self.last = time;
         self.frames += 1;
-        if self.pending.len() >= BATCH {
-            self.flush();
-        }
         Ok(())
     }
 
     /// Ends the window: frames after a seek or a cut do not lie on the same cycle of patterns as those before. The
     /// next frame may have any time. Marks found stay found.
     pub fn discontinuity(&mut self) {
-        self.flush();
         self.finish_window();
         self.examiners.iter_mut().for_each(Examiner::forget_tracks);
         // Times go on from here, whatever the next frame's clock says.
@@ -185,7 +173,6 @@ impl Detector {
     /// The answer for all frames so far. A window that is not full yet is examined as it is, which counts its
     /// hypotheses too.
     pub fn verdict(&mut self) -> Verdict {
-        self.flush();
         self.window.close();
         if self.window.is_empty() {
             return self.ledger.verdict(self.frames, self.elapsed());
@@ -205,16 +192,7 @@ impl Detector {
     }
 
     fn has_frames(&self) -> bool {
-        !self.pending.is_empty() || !self.window.is_empty()
-    }
-
-    /// Whitens what is pending and adds it to the window.
-    fn flush(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        let white: Vec<_> = pending.into_par_iter().map(|(raster, time)| (whitened(&raster), time)).collect();
-        for (frame, time) in white {
-            self.window.add(frame, time);
-        }
+        !self.window.is_empty()
     }
 
     fn finish_window(&mut self) {
@@ -241,7 +219,8 @@ impl Detector {
             _ => Effort::Scaled,
         };
         let bounds = (self.ledger.hypotheses(), self.options.sure_log10_p);
-        self.examiners.iter().map(|examiner| examiner.examine(&self.window, effort, bounds)).collect()
+        let views = Views::new(&self.window);
+        self.examiners.iter().map(|examiner| examiner.examine(&views, effort, bounds)).collect()
     }
 }
 

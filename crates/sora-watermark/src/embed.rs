@@ -7,6 +7,7 @@ use crate::carrier::{CHIPS, Carriers, PATTERNS, PATTERNS_PER_SECOND, TILE};
 use crate::error::WatermarkError;
 use crate::key::{Key, KeyId};
 use crate::mask::{Grid, amplitude};
+use crate::motion::cubic;
 use crate::payload::Payload;
 use crate::plane::{LumaPlane, LumaPlaneMut, LumaRange, RgbFrameMut, SampleFormat, check_size, luma_of_rgb};
 use crate::strength::{Level, Strength};
@@ -63,7 +64,7 @@ impl Embedder {
     ) -> Result<Self, WatermarkError> {
         check_size(width, height)?;
         let short = width.min(height);
-        let tiles = Carriers::new(key).tiles(payload, spectrum);
+        let tiles = Carriers::new(key).tiles(payload, |radius| spectrum(radius, short));
         // 128 chips are short / 2 pixels; an odd size repeats after twice that.
         let period = if short.is_multiple_of(2) { short / 2 } else { short };
         let patterns = tiles.iter().map(|tile| magnify(tile, period, short)).collect();
@@ -223,9 +224,10 @@ fn pattern_at(time: Duration) -> usize {
     (step % PATTERNS as u128) as usize
 }
 
-/// Amplitude of a frequency by its cycles per tile: low frequencies survive quantisers, high ones hide better.
-fn spectrum(radius: f64) -> f32 {
-    radius.powf(-0.35) as f32
+/// Amplitude of a frequency by its cycles per tile: low frequencies survive quantisers, and cost an encoder less; high
+/// ones are what a single picture shows best. Small frames have nothing to spend on the latter.
+fn spectrum(radius: f64, short: usize) -> f32 {
+    radius.powf(if short <= Level::SMALL { -2.0 } else { -1.5 }) as f32
 }
 
 /// A tile of chips as pixels: `period` x `period` of them, where the short side has `short`.
@@ -236,13 +238,7 @@ fn magnify(tile: &[f32], period: usize, short: usize) -> Vec<i8> {
         .map(|x| {
             let u = (x as f64 + 0.5) / pitch - 0.5;
             let t = (u - u.floor()) as f32;
-            let (t2, t3) = (t * t, t * t * t);
-            let weights = [
-                0.5 * (-t3 + 2.0 * t2 - t),
-                0.5 * (3.0 * t3 - 5.0 * t2 + 2.0),
-                0.5 * (-3.0 * t3 + 4.0 * t2 + t),
-                0.5 * (t3 - t2),
-            ];
+            let weights = cubic(t);
             ((u.floor() as i64 - 1).rem_euclid(TILE as i64) as usize, weights)
         })
         .collect();

@@ -15,7 +15,7 @@ pub enum WatermarkError {
         expected: usize,
     },
     /// A text that is not a payload.
-    #[error("`{text}` is not a payload: {reason}; a payload is 24 hexadecimal digits")]
+    #[error("`{text}` is not a payload: {reason}; a payload is 24 hexadecimal digits, or the 22 of an id")]
     PayloadText {
         /// The text given, cut to a readable length.
         text: String,

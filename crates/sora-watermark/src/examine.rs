@@ -1,5 +1,7 @@
 //! One window under one key: which hypotheses are decoded, in which order.
 
+use std::sync::OnceLock;
+
 use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 
@@ -29,9 +31,38 @@ pub(crate) enum Effort {
     Full,
 }
 
+/// How a window is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    AsItIs,
+    WithoutMotion,
+}
+
+/// A window with the view of it that is dear to make, made once for all keys and only when one needs it.
+pub(crate) struct Views<'a> {
+    as_it_is: &'a Window,
+    without_motion: OnceLock<Option<Window>>,
+}
+
+impl<'a> Views<'a> {
+    pub(crate) fn new(window: &'a Window) -> Self {
+        Self { as_it_is: window, without_motion: OnceLock::new() }
+    }
+
+    fn get(&self, view: View) -> Option<&Window> {
+        match view {
+            View::AsItIs => Some(self.as_it_is),
+            View::WithoutMotion => {
+                self.without_motion.get_or_init(|| self.as_it_is.without_motion()).as_ref()
+            }
+        }
+    }
+}
+
 /// A hypothesis but for the pattern of group 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Hypothesis {
+    pub(crate) view: View,
     pub(crate) pose: Pose,
     pub(crate) shift: (f64, f64),
     /// Seconds of seen time, at the marked clip's speed, at which an even pattern begins.
@@ -110,10 +141,13 @@ impl Examiner {
     }
 
     /// Examines a window. `counted` hypotheses were decoded before; a bound at `sure` ends the work.
-    pub(crate) fn examine(&self, window: &Window, effort: Effort, (counted, sure): (u64, f64)) -> Findings {
+    pub(crate) fn examine(&self, views: &Views<'_>, effort: Effort, (counted, sure): (u64, f64)) -> Findings {
+        let window = views.as_it_is;
         let mut work = Work {
             examiner: self,
+            views,
             window,
+            view: View::AsItIs,
             base: window.width.min(window.height) as f64 / CHIPS as f64,
             counted,
             sure,
@@ -128,7 +162,10 @@ impl Examiner {
 /// The examination of one window.
 struct Work<'a> {
     examiner: &'a Examiner,
+    views: &'a Views<'a>,
+    /// The view that is looked at, and which one it is.
     window: &'a Window,
+    view: View,
     base: f64,
     counted: u64,
     sure: f64,
@@ -138,28 +175,31 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Turns to another view, if the window has it.
+    fn see(&mut self, view: View) -> bool {
+        let Some(window) = self.views.get(view) else { return false };
+        (self.window, self.view) = (window, view);
+        self.cache.clear();
+        true
+    }
+
     fn run(&mut self, effort: Effort) {
         if self.follow_proven() {
             return;
         }
-        let still = self.window.span() < STILL;
-        let upright = Pose { pitch: (self.base, self.base), rotation: 0.0, flipped: false };
-        let poses = [upright, Pose { flipped: true, ..upright }];
-        // Untouched in space and in time: what no search noise can hurt.
-        for pose in poses {
-            let hypothesis = Hypothesis { pose, shift: self.untouched_shift(pose), offset: 0.0, speed: 1.0 };
-            self.attempt(hypothesis, &[0]);
-        }
-        if self.is_sure() {
+        // What is found as it is costs no search for motion; all that is harder is looked for without motion.
+        if self.untouched() || (self.see(View::WithoutMotion) && self.untouched()) {
             return;
         }
+        let still = self.window.span() < STILL;
+        let [upright, _] = self.untouched_poses();
         let image = if still { self.window.mean() } else { self.window.lock_in(1.0) };
         let deepest = if effort == Effort::Untouched { self.base } else { self.base * DEEPEST };
         let pyramid = Pyramid::new(image, self.window.width, self.window.height, deepest);
         let search = Search::new(&self.examiner.carriers, &pyramid, still);
         let mut scratch = Scratch::new();
         // Untouched in space, any time.
-        for pose in poses {
+        for pose in self.untouched_poses() {
             let candidate = search.fixed(pose, self.untouched_shift(pose), &mut scratch);
             self.decode_candidate(candidate, 1.0, still);
             self.try_expected_at_all_times(candidate, still);
@@ -190,17 +230,36 @@ impl Work<'_> {
         }
     }
 
+    /// Poses of frames that were not scaled: as they are, and mirrored.
+    fn untouched_poses(&self) -> [Pose; 2] {
+        let upright = Pose { pitch: (self.base, self.base), rotation: 0.0, flipped: false };
+        [upright, Pose { flipped: true, ..upright }]
+    }
+
+    /// Tries frames untouched in space and in time, which no search noise can hurt; whether a mark is sure.
+    fn untouched(&mut self) -> bool {
+        for pose in self.untouched_poses() {
+            let (view, shift) = (self.view, self.untouched_shift(pose));
+            self.attempt(Hypothesis { view, pose, shift, offset: 0.0, speed: 1.0 }, &[0]);
+        }
+        self.is_sure()
+    }
+
     /// Tries the hypotheses that gave marks in windows before; whether one does again.
     fn follow_proven(&mut self) -> bool {
         let size = (self.window.width, self.window.height);
         let tracks = &self.examiner.tracks;
         for track in tracks.iter().filter(|track| track.proven && track.size == size) {
+            if track.hypothesis.view != self.view && !self.see(track.hypothesis.view) {
+                continue;
+            }
             self.attempt(track.hypothesis, &track.firsts);
             if self.is_sure() {
                 return true;
             }
             self.findings.tracks.push(track.clone());
         }
+        self.see(View::AsItIs);
         false
     }
 
@@ -217,14 +276,14 @@ impl Work<'_> {
             let odd = usize::from(phase != 0.0);
             let firsts: Vec<usize> = (0..PATTERNS).filter(|first| first % 2 == odd).collect();
             let start = self.window.start.as_secs_f64() * speed;
-            self.attempt(Hypothesis { pose, shift, offset: start - 1e-3, speed }, &firsts);
+            self.attempt(Hypothesis { view: self.view, pose, shift, offset: start - 1e-3, speed }, &firsts);
             return;
         }
         let length = 1.0 / PATTERNS_PER_SECOND;
         let offset = (phase - std::f64::consts::FRAC_PI_2) * length / std::f64::consts::PI;
         let offset = offset.rem_euclid(2.0 * length);
         let firsts: Vec<usize> = (0..PATTERNS).step_by(2).collect();
-        self.attempt(Hypothesis { pose, shift, offset, speed }, &firsts);
+        self.attempt(Hypothesis { view: self.view, pose, shift, offset, speed }, &firsts);
     }
 
     fn search_speeds(&mut self, upright: Pose, scratch: &mut Scratch) {
@@ -282,7 +341,7 @@ impl Work<'_> {
 
     /// Decodes one hypothesis for each pattern that group 0 may show.
     fn attempt(&mut self, hypothesis: Hypothesis, firsts: &[usize]) {
-        let Hypothesis { pose, shift, offset, speed } = hypothesis;
+        let Hypothesis { pose, shift, offset, speed, .. } = hypothesis;
         let carriers = &self.examiner.carriers;
         let segments = segments_of(&mut self.cache, self.window, offset, speed);
         let evidence = evidence(carriers, segments, pose, shift);

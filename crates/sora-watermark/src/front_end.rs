@@ -141,7 +141,7 @@ fn add_band(out: &mut Plane, band: &Plane) {
 }
 
 /// Means of 2 x 2 samples; an odd last row or column stands alone.
-fn halved(plane: &Plane) -> Plane {
+pub(crate) fn halved(plane: &Plane) -> Plane {
     let mut out = Plane::new(plane.width.div_ceil(2), plane.height.div_ceil(2));
     for (y, out) in out.data.chunks_exact_mut(plane.width.div_ceil(2)).enumerate() {
         let (a, b) = (plane.row(2 * y), plane.row((2 * y + 1).min(plane.height - 1)));

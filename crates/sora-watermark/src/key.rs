@@ -5,6 +5,7 @@
 //! indistinguishable from fair coins for who does not hold the key.
 
 use std::fmt;
+use std::io::{self, Read};
 
 use zeroize::Zeroizing;
 
@@ -38,6 +39,21 @@ impl Key {
         let key = <[u8; 32]>::try_from(bytes);
         let length = WatermarkError::KeyLength { found: bytes.len(), expected: Self::LENGTH };
         key.map(Self::from_bytes).map_err(|_| length)
+    }
+
+    /// The key that a reader holds, for instance a file: its 32 bytes and nothing after them. A reader without an end is
+    /// not read to one.
+    ///
+    /// # Errors
+    /// The reader's own, and [`io::ErrorKind::InvalidData`] with the lengths when there are fewer bytes or more.
+    pub fn from_reader(reader: impl Read) -> io::Result<Self> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(Self::LENGTH + 1));
+        reader.take(Self::LENGTH as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > Self::LENGTH {
+            let text = format!("it has more than {} bytes, a key's length", Self::LENGTH);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Self::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// A short name of the key that can be shown and logged; nothing of the key follows from it.
@@ -140,6 +156,18 @@ mod tests {
     fn a_key_of_one_byte_is_refused_with_both_lengths() {
         let error = Key::from_slice(&[7]).expect_err("one byte").to_string();
         assert_eq!(error, "the key has 1 bytes; a key has exactly 32");
+    }
+
+    #[test]
+    fn a_reader_holds_a_key_and_nothing_else() {
+        let bytes = [9; Key::LENGTH];
+        assert_eq!(Key::from_reader(&bytes[..]).expect("a key").id(), Key::from_bytes(bytes).id());
+        for (reader, part) in [(&bytes[..31], "31 bytes"), (&[0; 33], "more than 32"), (&[], "0 bytes")] {
+            let error = Key::from_reader(reader).expect_err("no key");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert!(Key::from_reader(io::repeat(1)).is_err());
     }
 
     #[test]

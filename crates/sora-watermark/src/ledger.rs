@@ -194,7 +194,7 @@ impl Entry {
                 _ => ranges.push(next),
             }
         }
-        let Hypothesis { pose, shift, offset, speed } = self.hypothesis;
+        let Hypothesis { pose, shift, offset, speed, .. } = self.hypothesis;
         let geometry = Geometry {
             scale_x: pose.pitch.0 / self.base,
             scale_y: pose.pitch.1 / self.base,

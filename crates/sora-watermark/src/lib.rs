@@ -26,6 +26,7 @@ mod front_end;
 mod key;
 mod ledger;
 mod mask;
+mod motion;
 mod payload;
 mod plane;
 mod polar;

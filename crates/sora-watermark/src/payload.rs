@@ -8,7 +8,8 @@ use crate::error::WatermarkError;
 /// What a mark says: 4 bits of version, 4 bits of flags, 88 bits of clip id.
 ///
 /// The id is drawn at random before embedding and stored in the manifest's soft binding; it says nothing by
-/// itself. Shown and parsed as 24 hexadecimal digits, version first.
+/// itself. Shown as 24 hexadecimal digits, version first; parsed from those, or from the 22 of an id alone, which is then
+/// one of the current version without flags.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Payload([u8; 12]);
 
@@ -128,11 +129,13 @@ impl FromStr for Payload {
         if let Some(other) = digits.iter().find(|digit| !digit.is_ascii_hexdigit()) {
             return Err(refuse(format!("`{other}` is not a hexadecimal digit")));
         }
-        if digits.len() != 24 {
-            return Err(refuse(format!("it has {} digits", digits.len())));
-        }
-        let mut bytes = [0; 12];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let mut bytes = [Self::VERSION << 4; 12];
+        let given = match digits.len() {
+            24 => &mut bytes[..],
+            22 => &mut bytes[1..],
+            other => return Err(refuse(format!("it has {other} digits"))),
+        };
+        for (byte, pair) in given.iter_mut().zip(digits.chunks_exact(2)) {
             let digit = |digit: char| digit.to_digit(16).unwrap_or_default() as u8;
             *byte = digit(pair[0]) << 4 | digit(pair[1]);
         }
@@ -155,6 +158,7 @@ mod tests {
         assert_eq!(payload.to_string(), "3968656c6c6f20776f726c64");
         assert_eq!(payload.to_string().parse(), Ok(payload));
         assert_eq!(payload.to_string().to_uppercase().parse(), Ok(payload));
+        assert_eq!("68656c6c6f20776f726c64".parse(), Ok(Payload::from_id(*b"hello world")));
         assert_eq!((payload.version(), payload.flags(), payload.id()), (3, 9, *b"hello world"));
         let mut bits = payload.protected_bits();
         assert_eq!(Payload::from_protected_bits(&bits), Some(payload));
@@ -165,7 +169,11 @@ mod tests {
     #[test]
     fn bad_text_and_fields_are_named() {
         let error = |text: &str| text.parse::<Payload>().expect_err("not a payload").to_string();
-        assert!(error("12").contains("it has 2 digits"));
+        for text in ["", "12", "68656c6c6f20776f726c6", "0000000000000000000000000"] {
+            assert!(error(text).contains(&format!("it has {} digits", text.len())));
+            assert!(error(text).contains("24 hexadecimal digits, or the 22 of an id"));
+        }
+        assert!(error("ääääääääääää").contains("`ä` is not"));
         assert!(error("zz").contains("`z` is not a hexadecimal digit"));
         let field = Payload::new(16, 0, [0; 11]).expect_err("five bits").to_string();
         assert_eq!(field, "version 16 does not fit into 4 bits (0 to 15)");

@@ -6,7 +6,7 @@ use crate::blur::Plane;
 use crate::carrier::{CHIPS, Carriers, PATTERNS};
 use crate::chips::Pose;
 use crate::error::WatermarkError;
-use crate::front_end::{Rasteriser, raster_size, whitened};
+use crate::front_end::{Rasteriser, raster_size};
 use crate::key::Key;
 use crate::plane::LumaPlane;
 use crate::statistic::{Sums, evidence};
@@ -35,7 +35,7 @@ impl Coefficients {
                 (Window::new(width, height, time), Rasteriser::new(plane.width, plane.height))
             });
             let raster: Plane = rasteriser.raster(&plane);
-            window.add(whitened(&raster), time);
+            window.add(raster, time);
         }
         let Some((mut window, _)) = window else {
             return Err(WatermarkError::Option {

@@ -84,7 +84,7 @@ pub(crate) struct Level {
 
 impl Level {
     /// Sides up to this, in pixels, get a stronger mark: their chips are smaller than a pixel.
-    const SMALL: usize = 192;
+    pub(crate) const SMALL: usize = 192;
     const SMALL_GAIN: f32 = 1.25;
 
     pub(crate) fn of(strength: Strength, short: usize) -> Self {
@@ -96,9 +96,9 @@ impl Level {
             Self { gain: gain * size * small, bounds: (lowest, highest) }
         };
         match strength {
-            Strength::Subtle => preset(0.7, 43.3),
-            Strength::Standard => preset(1.0, 40.3),
-            Strength::Robust => preset(1.45, 37.3),
+            Strength::Subtle => preset(0.53, 45.3),
+            Strength::Standard => preset(0.75, 42.3),
+            Strength::Robust => preset(1.06, 39.3),
             Strength::Psnr(target) => Self { gain: 1.0, bounds: (target.get(), target.get()) },
         }
     }
@@ -130,10 +130,10 @@ mod tests {
             let mask = Plane::new(256, 144).map(|_| amplitude);
             20.0 * (255.0 / (amplitude * Level::of(strength, short).gain(&mask))).log10()
         };
-        assert!((psnr(Strength::Standard, 4.0, 256) - 40.3).abs() < 0.01);
-        assert!((psnr(Strength::Standard, 0.4, 256) - 48.5).abs() < 0.01);
-        assert!((psnr(Strength::Standard, 1.2, 256) - 46.55).abs() < 0.01);
-        assert!(psnr(Strength::Standard, 0.4, 720) > 51.0);
+        assert!((psnr(Strength::Standard, 4.0, 256) - 42.3).abs() < 0.01);
+        assert!((psnr(Strength::Standard, 0.4, 256) - 50.5).abs() < 0.01);
+        assert!((psnr(Strength::Standard, 1.2, 256) - 49.05).abs() < 0.01);
+        assert!(psnr(Strength::Standard, 0.4, 720) > 53.0);
         let exact = Strength::psnr(44.0).expect("in range");
         assert!((psnr(exact, 0.5, 256) - 44.0).abs() < 0.01 && (psnr(exact, 3.0, 1080) - 44.0).abs() < 0.01);
     }

@@ -1,28 +1,54 @@
-//! Four seconds of whitened frames, binned in time: all that the detector remembers of pictures.
+//! Four seconds of frames, binned in time and whitened: all that the detector remembers of pictures.
 //!
 //! Frames are averaged in bins of 1/24 s, so that the memory of a window depends neither on the frame rate
-//! nor on the clip's length. A whole pattern is eight bins.
+//! nor on the clip's length. A whole pattern is eight bins. A window can be seen in two ways: as it is, and without what
+//! moved in it, which costs more to make and shows a mark under moving pictures two to five times as clearly.
 
 use std::time::Duration;
 
+use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 
 use crate::blur::{Plane, gaussian};
 use crate::carrier::PATTERNS_PER_SECOND;
+use crate::front_end::whitened;
+use crate::motion::{Scales, predicted, unexplained};
 
 /// Bins per second.
 const BINS_PER_SECOND: u128 = 24;
 /// Length of a window: one cycle of the patterns.
 pub(crate) const WINDOW: Duration = Duration::from_secs(4);
-/// Fixed-point unit of stored means.
+/// Fixed-point unit of stored means, and of stored rasters.
 const UNIT: f32 = 512.0;
+const RASTER_UNIT: f32 = 256.0;
+/// Bins that are whitened together.
+const BATCH: usize = 8;
+/// Patterns to the frames that predict a frame, each the nearest of its range before and after: one at least, so that
+/// they show another pattern, and not many, so that the picture has not changed too much. The farther ones help where
+/// the nearer show what was hidden, and average out noise: 5 to 8 % more of the statistic.
+const REFERENCES: [std::ops::Range<f64>; 2] = [0.9..1.9, 1.9..3.0];
 
 /// A mean of frames.
 struct Bin {
     /// Mean presentation time in seconds since the clip's first frame.
     time: f64,
     frames: u32,
+    /// The mean raster.
+    raster: Vec<u16>,
+    /// The same whitened; empty until it is.
     data: Vec<i16>,
+}
+
+impl Bin {
+    fn plane(&self, width: usize, height: usize) -> Plane {
+        let data = self.raster.iter().map(|value| f32::from(*value) / RASTER_UNIT).collect();
+        Plane { width, height, data }
+    }
+}
+
+/// A whitened raster as it is stored.
+fn stored(raster: &Plane) -> Vec<i16> {
+    whitened(raster).data.iter().map(|value| (value * UNIT).round() as i16).collect()
 }
 
 /// Frames of one size within at most [`WINDOW`].
@@ -52,12 +78,15 @@ impl Window {
         self.bins.is_empty() && self.open.is_none()
     }
 
-    /// Adds a whitened frame at its time since the clip's first frame.
+    /// Adds the raster of a frame at its time since the clip's first frame.
     pub(crate) fn add(&mut self, frame: Plane, time: Duration) {
         self.end = time;
         let number = (time.as_nanos() + 1_000) * BINS_PER_SECOND / 1_000_000_000;
         if self.open.as_ref().is_some_and(|open| open.number != number) {
-            self.close();
+            self.close_bin();
+            if self.bins.iter().rev().take_while(|bin| bin.data.is_empty()).count() >= BATCH {
+                self.whiten();
+            }
         }
         match &mut self.open {
             Some(open) => {
@@ -69,12 +98,64 @@ impl Window {
         }
     }
 
-    /// Closes the bin that frames still go to.
+    /// Makes the window ready to be looked at. Frames may be added afterwards.
     pub(crate) fn close(&mut self) {
+        self.close_bin();
+        self.whiten();
+    }
+
+    fn close_bin(&mut self) {
         let Some(Open { frames, time, sum, .. }) = self.open.take() else { return };
-        let scale = UNIT / frames as f32;
-        let data = sum.data.iter().map(|value| (value * scale).round() as i16).collect();
-        self.bins.push(Bin { time: time / f64::from(frames), frames, data });
+        let scale = RASTER_UNIT / frames as f32;
+        let raster = sum.data.iter().map(|value| (value * scale).round() as u16).collect();
+        self.bins.push(Bin { time: time / f64::from(frames), frames, raster, data: Vec::new() });
+    }
+
+    fn whiten(&mut self) {
+        let (width, height) = (self.width, self.height);
+        let waiting = self.bins.par_iter_mut().filter(|bin| bin.data.is_empty());
+        waiting.for_each(|bin| bin.data = stored(&bin.plane(width, height)));
+    }
+
+    /// The same frames without what others at least a pattern away explain by motion; `None` when no frame has another
+    /// that far away. Only to be looked at: it takes no frames.
+    pub(crate) fn without_motion(&self) -> Option<Self> {
+        let references: Vec<Vec<usize>> = self.bins.iter().map(|bin| self.references(bin)).collect();
+        if references.iter().all(Vec::is_empty) {
+            return None;
+        }
+        let scales: Vec<Scales> =
+            self.bins.par_iter().map(|bin| Scales::new(bin.plane(self.width, self.height))).collect();
+        let rest = |n: usize| {
+            let bin = &self.bins[n];
+            let data = if references[n].is_empty() {
+                bin.data.clone()
+            } else {
+                let predictions: Vec<Plane> =
+                    references[n].iter().map(|other| predicted(&scales[n], &scales[*other])).collect();
+                stored(&unexplained(&bin.plane(self.width, self.height), &predictions))
+            };
+            Bin { time: bin.time, frames: bin.frames, raster: Vec::new(), data }
+        };
+        let bins = (0..self.bins.len()).into_par_iter().map(rest).collect();
+        Some(Self {
+            width: self.width,
+            height: self.height,
+            bins,
+            open: None,
+            start: self.start,
+            end: self.end,
+        })
+    }
+
+    /// The bins that predict a bin.
+    fn references(&self, bin: &Bin) -> Vec<usize> {
+        let nearest = |(range, way): (&std::ops::Range<f64>, f64)| {
+            let distance = |other: &usize| (self.bins[*other].time - bin.time) * way * PATTERNS_PER_SECOND;
+            let inside = (0..self.bins.len()).filter(|other| range.contains(&distance(other)));
+            inside.min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        };
+        REFERENCES.iter().flat_map(|range| [(range, -1.0), (range, 1.0)]).filter_map(nearest).collect()
     }
 
     /// Seconds from the first bin to the last.
@@ -259,9 +340,13 @@ mod tests {
         let mut window = Window::new(64, 64, Duration::ZERO);
         for i in 0..(fps * seconds) as usize {
             let time = i as f64 / fps;
-            window.add(Plane::new(64, 64).map(|_| value(time)), Duration::from_secs_f64(time));
+            window.add(Plane::new(64, 64).map(|_| 100.0), Duration::from_secs_f64(time));
         }
         window.close();
+        // Whitening leaves nothing of flat frames: the values are put in after it.
+        for bin in &mut window.bins {
+            bin.data.fill((value(bin.time) * UNIT).round() as i16);
+        }
         window
     }
 

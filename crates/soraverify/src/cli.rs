@@ -87,7 +87,7 @@ pub struct Arguments {
     pub key: Vec<PathBuf>,
     /// The id that the files are said to carry: 24 hexadecimal digits, or 22 without version and flags.
     /// It is verified where a search that does not know it finds nothing.
-    #[arg(long, value_name = "HEX", value_parser = keys::payload)]
+    #[arg(long, value_name = "HEX", value_parser = str::parse::<Payload>)]
     pub expect_id: Option<Payload>,
     /// Look at the first frame only, as a picture by itself.
     #[arg(long)]

@@ -2,11 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use sora_watermark::{Key, Payload};
-use zeroize::Zeroizing;
 
 /// What the property says where it is not set.
 const VARIABLE: &str = "SORA_WATERMARK_KEY";
@@ -37,28 +35,8 @@ fn read(path: &Path) -> Result<Key, String> {
     if path == Path::new(PUBLIC) {
         return Ok(Key::public());
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(Key::LENGTH + 1));
-    // One byte more than a key has shows that a file is too long, however long it is.
-    let read = File::open(path).and_then(|file| file.take(Key::LENGTH as u64 + 1).read_to_end(&mut bytes));
-    let name = path.display();
-    read.map_err(|error| format!("the key file {name} cannot be read: {error}"))?;
-    if bytes.len() > Key::LENGTH {
-        return Err(format!("the key file {name} has more than {} bytes, a key's length", Key::LENGTH));
-    }
-    Key::from_slice(&bytes).map_err(|error| format!("the key file {name} does not hold a key: {error}"))
-}
-
-/// A payload of 24 hexadecimal digits, or of the 22 of its id.
-pub(crate) fn payload(text: &str) -> Result<Payload, String> {
-    let digits = match text.len() {
-        // The version that this crate writes, no flags.
-        22 => format!("{:x}0{text}", Payload::VERSION),
-        _ => text.to_owned(),
-    };
-    digits.parse().map_err(|_| {
-        let shown: String = text.chars().take(40).collect();
-        format!("\"{shown}\" is no id: an id has 24 hexadecimal digits, or 22 without version and flags")
-    })
+    let key = File::open(path).and_then(Key::from_reader);
+    key.map_err(|error| format!("the key file {} cannot be used: {error}", path.display()))
 }
 
 /// A payload that nobody had before.
@@ -73,19 +51,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_has_22_or_24_digits() {
-        let id = "68656c6c6f20776f726c64";
-        let short = payload(id).expect("an id");
-        assert_eq!(short, Payload::from_id(*b"hello world"));
-        assert_eq!(payload(&short.to_string()), Ok(short));
-        for wrong in ["", "12", "zz656c6c6f20776f726c64", "68656c6c6f20776f726c6", "ääääääääääää"]
-        {
-            let error = payload(wrong).expect_err("no id");
-            assert!(error.contains(wrong) && error.contains("24"), "{error}");
-        }
-    }
-
-    #[test]
     fn random_ids_differ() {
         assert_ne!(random_payload(), random_payload());
     }
@@ -93,8 +58,8 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_refused_by_file_and_length() {
         for (name, part) in [
-            ("/nowhere/key", "cannot be read"),
-            ("/", "cannot be read"),
+            ("/nowhere/key", "No such file"),
+            ("/", "directory"),
             ("/dev/zero", "more than 32"),
             ("/dev/null", "0 bytes"),
         ] {

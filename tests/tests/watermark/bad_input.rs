@@ -61,12 +61,12 @@ fn settings_out_of_their_range_are_refused_with_the_range() {
         ("sorawatermark", "target-psnr", (-1.0).to_value(), ["-1", "30 to 60"]),
         ("sorawatermark", "target-psnr", 29.9.to_value(), ["29.9", "30 to 60"]),
         ("sorawatermark", "target-psnr", 60.1.to_value(), ["60.1", "30 to 60"]),
-        ("sorawatermark", "id", "12".to_value(), ["\"12\"", "24 hexadecimal"]),
+        ("sorawatermark", "id", "12".to_value(), ["`12`", "24 hexadecimal"]),
         ("sorawatermark", "key", text(&short), ["1 bytes", "32"]),
         ("sorawatermark", "key", text(&long), ["more than 32", "long"]),
-        ("sorawatermark", "key", "/nowhere".to_value(), ["/nowhere", "cannot be read"]),
+        ("sorawatermark", "key", "/nowhere".to_value(), ["/nowhere", "cannot be used"]),
         ("soradetect", "key", text(&short), ["1 bytes", "32"]),
-        ("soradetect", "expect-id", "zz".to_value(), ["\"zz\"", "24 hexadecimal"]),
+        ("soradetect", "expect-id", "zz".to_value(), ["`zz`", "24 hexadecimal"]),
     ] {
         let mut playing =
             play(&format!("videotestsrc num-buffers=3 ! {CAPS} ! {factory} name=src ! fakesink"));

@@ -56,7 +56,9 @@ impl Settings {
         let keys = keys::listed(self.key.as_deref())?;
         let mut detector = mark::Detector::new(keys, options).map_err(|error| format!("key: {error}"))?;
         if let Some(id) = &self.expect_id {
-            detector.expect(keys::payload(&id.to_string_lossy())?);
+            detector.expect(
+                id.to_string_lossy().parse().map_err(|error: mark::WatermarkError| error.to_string())?,
+            );
         }
         Ok(detector)
     }

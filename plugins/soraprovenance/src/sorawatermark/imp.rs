@@ -107,7 +107,7 @@ impl SoraWatermark {
     /// Who marks this stream with what. Asks the neighbours and the application, with no lock held.
     fn settle_identity(&self, key: KeyId) -> Identity {
         let known = provenance::find(self.obj().upcast_ref());
-        let told = |what: &str, id: &str| keys::payload(id).map_err(|error| format!("{what}: {error}"));
+        let told = |what: &str, id: &str| id.parse::<Payload>().map_err(|error| format!("{what}: {error}"));
         if let (Some(id), Some(key_id)) = (&known.watermark_id, &known.key_id)
             && *key_id == key.to_string()
         {
@@ -452,7 +452,7 @@ impl BaseTransformImpl for SoraWatermark {
             |text: String| gst::error_msg!(gst::LibraryError::Settings, ("{text}"), ["refused at the start"]);
         settings.strength().map_err(refuse)?;
         if let Some(id) = &settings.id {
-            keys::payload(&id.to_string_lossy()).map_err(refuse)?;
+            id.to_string_lossy().parse::<Payload>().map_err(|error| refuse(error.to_string()))?;
         }
         let key = keys::single(settings.key.as_deref()).map_err(|text| {
             gst::error_msg!(gst::ResourceError::OpenRead, ("{text}"), ["refused at the start"])

@@ -1,0 +1,456 @@
+//! What a frame shows that its neighbours in time do not explain by motion.
+//!
+//! The picture moves, the mark does not: it lies still and changes three times a second. A frame at least one pattern
+//! away, moved to where its parts are now, predicts the picture and nothing of the mark, so the difference shows the mark
+//! much more clearly. It is the motion compensation of video encoders (hierarchical block matching, overlapped as in
+//! H.263's annex F), with the displacement of the whole frame from phase correlation (C. D. Kuglin and D. C. Hines,
+//! 1975) among the starting points, since pans are faster than any search around zero reaches. Payload signs
+//! are not used, so the bound of `statistic` holds for what is left as for any other picture.
+
+use multiversion::multiversion;
+use rustfft::num_complex::Complex32;
+
+use crate::blur::{Plane, gaussian};
+use crate::carrier::TILE;
+use crate::fourier::TileFft;
+use crate::front_end::halved;
+
+/// Side of the blocks that have a vector each, in samples of the raster.
+const BLOCK: usize = 8;
+/// Side of the square around a block that is compared, in samples of each level.
+const SUPPORT: usize = 16;
+/// Half of the size of the level before, each.
+const LEVELS: usize = 3;
+/// Samples around the best start that are tried, finest level first.
+const REACH: [i32; LEVELS] = [1, 2, 6];
+/// Samples that a square may lie outside of a picture; its edge is repeated there.
+const BORDER: i32 = 64;
+/// What a vector other than zero costs, in code values of the whole square, and each sample of its length.
+const ANY_MOTION: f32 = 16.0;
+const PER_SAMPLE: f32 = 1.6;
+/// Standard deviation of the neighbourhood in which a prediction is judged.
+const SIGMA: f32 = 4.0;
+/// What is smoother than this is no part of the mark.
+const SMOOTH: f32 = 6.0;
+
+/// A vector in samples: across and down.
+type Vector = (i32, i32);
+
+/// A raster made ready for being compared.
+pub(crate) struct Scales {
+    /// With edges repeated, finest first.
+    levels: Vec<Padded>,
+    raster: Plane,
+    /// The spectrum of the middle at half size.
+    spectrum: Vec<Complex32>,
+}
+
+impl Scales {
+    pub(crate) fn new(raster: Plane) -> Self {
+        let half = halved(&raster);
+        let mut spectrum = faded_middle(&half);
+        TileFft::new().forward(&mut spectrum);
+        let levels = vec![Padded::new(&raster), Padded::new(&half), Padded::new(&halved(&half))];
+        Self { levels, raster, spectrum }
+    }
+
+    /// Where the whole of this picture lies in another, by phase correlation.
+    fn pan(&self, other: &Self) -> Vector {
+        let whitened = |(here, there): (&Complex32, &Complex32)| {
+            let cross = there * here.conj();
+            cross / (cross.norm().sqrt() + 1e-3)
+        };
+        let mut cross: Vec<Complex32> = self.spectrum.iter().zip(&other.spectrum).map(whitened).collect();
+        TileFft::new().inverse(&mut cross);
+        let place = (0..cross.len()).max_by(|a, b| cross[*a].re.total_cmp(&cross[*b].re)).unwrap_or(0);
+        let signed = |i: usize| if i > TILE / 2 { i as i32 - TILE as i32 } else { i as i32 };
+        (2 * signed(place % TILE), 2 * signed(place / TILE))
+    }
+}
+
+/// The middle of a plane without its mean, faded towards its borders: at most one tile.
+fn faded_middle(plane: &Plane) -> Vec<Complex32> {
+    let (width, height) = (plane.width.min(TILE), plane.height.min(TILE));
+    let (left, top) = ((plane.width - width) / 2, (plane.height - height) / 2);
+    let rows = || (top..top + height).map(|y| &plane.row(y)[left..left + width]);
+    let mean = rows().flatten().sum::<f32>() / (width * height) as f32;
+    let fade = |i: usize, side: usize| (std::f32::consts::PI * (i as f32 + 0.5) / side as f32).sin();
+    let mut out = vec![Complex32::default(); TILE * TILE];
+    for (y, (out, row)) in out.chunks_exact_mut(TILE).zip(rows()).enumerate() {
+        for (x, (out, value)) in out.iter_mut().zip(row).enumerate() {
+            out.re = (value - mean) * fade(x, width) * fade(y, height);
+        }
+    }
+    out
+}
+
+/// A plane with its edges repeated on all sides.
+struct Padded {
+    data: Vec<f32>,
+    width: i32,
+    height: i32,
+}
+
+impl Padded {
+    fn new(plane: &Plane) -> Self {
+        let border = BORDER as usize;
+        let mut data = Vec::with_capacity((plane.width + 2 * border) * (plane.height + 2 * border));
+        for y in 0..plane.height + 2 * border {
+            let row = plane.row(y.saturating_sub(border).min(plane.height - 1));
+            data.extend(std::iter::repeat_n(row[0], border));
+            data.extend_from_slice(row);
+            data.extend(std::iter::repeat_n(row[plane.width - 1], border));
+        }
+        Self { data, width: plane.width as i32, height: plane.height as i32 }
+    }
+
+    fn stride(&self) -> usize {
+        (self.width + 2 * BORDER) as usize
+    }
+
+    /// Where a square of this side with this corner begins; `None` when it does not lie within the border.
+    fn place(&self, (x, y): Vector, side: i32) -> Option<usize> {
+        let inside = |at: i32, size: i32| (-BORDER..=size + BORDER - side).contains(&at);
+        (inside(x, self.width) && inside(y, self.height))
+            .then(|| (y + BORDER) as usize * self.stride() + (x + BORDER) as usize)
+    }
+}
+
+/// The sum of absolute differences of two squares.
+#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+fn distance(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize) -> f32 {
+    let mut sums = [0.0f32; SUPPORT];
+    for (a, b) in a.chunks(a_stride).zip(b.chunks(b_stride)).take(SUPPORT) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += (a - b).abs();
+        }
+    }
+    sums.iter().sum()
+}
+
+/// One level's comparison of a block.
+struct Matcher<'a> {
+    target: &'a Padded,
+    reference: &'a Padded,
+    corner: Vector,
+    here: usize,
+    /// Samples of the raster per sample of the level.
+    unit: i32,
+}
+
+impl<'a> Matcher<'a> {
+    /// `centre` in samples of the raster.
+    fn new(target: &'a Padded, reference: &'a Padded, centre: Vector, unit: i32) -> Option<Self> {
+        let corner = (centre.0 / unit - SUPPORT as i32 / 2, centre.1 / unit - SUPPORT as i32 / 2);
+        let here = target.place(corner, SUPPORT as i32)?;
+        Some(Self { target, reference, corner, here, unit })
+    }
+
+    /// How badly a vector fits.
+    fn cost(&self, vector: Vector) -> f32 {
+        let corner = (self.corner.0 + vector.0, self.corner.1 + vector.1);
+        let Some(there) = self.reference.place(corner, SUPPORT as i32) else { return f32::INFINITY };
+        let length = (vector.0.abs() + vector.1.abs()) * self.unit;
+        let any = if length == 0 { 0.0 } else { ANY_MOTION };
+        distance(
+            &self.target.data[self.here..],
+            self.target.stride(),
+            &self.reference.data[there..],
+            self.reference.stride(),
+        ) + any
+            + PER_SAMPLE * length as f32
+    }
+
+    /// The best vector around some.
+    fn best(&self, around: &[Vector], reach: i32) -> (f32, Vector) {
+        let mut best = (f32::INFINITY, (0, 0));
+        let mut consider = |vector: Vector| {
+            let cost = self.cost(vector);
+            if cost < best.0 {
+                best = (cost, vector);
+            }
+        };
+        around.iter().for_each(|vector| consider(*vector));
+        let from = best.1;
+        for y in -reach..=reach {
+            for x in -reach..=reach {
+                if (x, y) != (0, 0) {
+                    let vector = (from.0 + x, from.1 + y);
+                    let cost = self.cost(vector);
+                    if cost < best.0 {
+                        best = (cost, vector);
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// The fraction of a sample by which the best fit lies beside a vector: the vertex of a parabola each way.
+    fn fraction(&self, vector: Vector, cost: f32) -> (f32, f32) {
+        let vertex = |x: i32, y: i32| {
+            let before = self.cost((vector.0 - x, vector.1 - y));
+            let after = self.cost((vector.0 + x, vector.1 + y));
+            let curve = before + after - 2.0 * cost;
+            if curve.is_finite() && curve > 1e-3 {
+                ((before - after) / (2.0 * curve)).clamp(-0.5, 0.5)
+            } else {
+                0.0
+            }
+        };
+        (vertex(1, 0), vertex(0, 1))
+    }
+}
+
+/// Where each block of `target` lies in `reference`, in samples, row by row.
+fn vectors(target: &Scales, reference: &Scales) -> Vec<(f32, f32)> {
+    let (columns, rows) = blocks(&target.raster);
+    let pan = target.pan(reference);
+    let mut field: Vec<Vector> = vec![(0, 0); columns * rows];
+    let mut found = vec![(0.0, 0.0); columns * rows];
+    for level in (0..LEVELS).rev() {
+        let unit = 1 << level;
+        let coarsest = level == LEVELS - 1;
+        let before = field.clone();
+        for by in 0..rows {
+            for bx in 0..columns {
+                let at = by * columns + bx;
+                if coarsest && (by % 2 == 1 || bx % 2 == 1) {
+                    // Four blocks are one sample of the coarsest level wide: they share its vector.
+                    field[at] = field[(by & !1) * columns + (bx & !1)];
+                    continue;
+                }
+                let centre = ((bx * BLOCK + BLOCK / 2) as i32, (by * BLOCK + BLOCK / 2) as i32);
+                let levels = (&target.levels[level], &reference.levels[level]);
+                let Some(matcher) = Matcher::new(levels.0, levels.1, centre, unit) else { continue };
+                let panned = (pan.0 / unit, pan.1 / unit);
+                let (cost, vector) = if coarsest {
+                    let near = matcher.best(&[(0, 0)], REACH[level]);
+                    let far = matcher.best(&[panned], 2);
+                    if far.0 < near.0 { far } else { near }
+                } else {
+                    let twice = |(x, y): Vector| (2 * x, 2 * y);
+                    let mut starts = vec![(0, 0), panned, twice(before[at])];
+                    if bx > 0 {
+                        starts.push(twice(before[at - 1]));
+                    }
+                    if bx + 1 < columns {
+                        starts.push(twice(before[at + 1]));
+                    }
+                    if by > 0 {
+                        starts.push(twice(before[at - columns]));
+                    }
+                    if by + 1 < rows {
+                        starts.push(twice(before[at + columns]));
+                    }
+                    starts.sort_unstable();
+                    starts.dedup();
+                    matcher.best(&starts, REACH[level])
+                };
+                field[at] = vector;
+                if level == 0 && vector != (0, 0) {
+                    let (x, y) = matcher.fraction(vector, cost);
+                    found[at] = (vector.0 as f32 + x, vector.1 as f32 + y);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn blocks(raster: &Plane) -> (usize, usize) {
+    (raster.width.div_ceil(BLOCK), raster.height.div_ceil(BLOCK))
+}
+
+/// Weights of Catmull and Rom's cubic for the four samples around a place.
+pub(crate) fn cubic(t: f32) -> [f32; 4] {
+    let (t2, t3) = (t * t, t * t * t);
+    [
+        0.5 * (-t3 + 2.0 * t2 - t),
+        0.5 * (3.0 * t3 - 5.0 * t2 + 2.0),
+        0.5 * (-3.0 * t3 + 4.0 * t2 + t),
+        0.5 * (t3 - t2),
+    ]
+}
+
+/// `target` made of parts of `reference`: blocks of twice the size, faded into each other.
+pub(crate) fn predicted(target: &Scales, reference: &Scales) -> Plane {
+    const SIDE: usize = 2 * BLOCK;
+    let field = vectors(target, reference);
+    let source = &reference.levels[0];
+    let (width, height) = (target.raster.width as i32, target.raster.height as i32);
+    let (columns, _) = blocks(&target.raster);
+    let mut out = Plane::new(target.raster.width, target.raster.height);
+    let mut weight = out.clone();
+    let fade: [f32; SIDE] = std::array::from_fn(|i| 1.0 - ((i as f32 + 0.5) / BLOCK as f32 - 1.0).abs());
+    let mut across = [[0.0f32; SIDE]; SIDE + 3];
+    for (n, (x, y)) in field.into_iter().enumerate() {
+        let corner = (
+            (n % columns * BLOCK) as i32 - BLOCK as i32 / 2,
+            (n / columns * BLOCK) as i32 - BLOCK as i32 / 2,
+        );
+        let whole = (x.floor(), y.floor());
+        let (along, down) = (cubic(x - whole.0), cubic(y - whole.1));
+        // One sample more on each side for the cubic, moved into the border where it lies outside.
+        let inside = |at: i32, size: i32| at.clamp(-BORDER, size + BORDER - SIDE as i32 - 3);
+        let from =
+            (inside(corner.0 + whole.0 as i32 - 1, width), inside(corner.1 + whole.1 as i32 - 1, height));
+        let Some(place) = source.place(from, SIDE as i32 + 3) else { continue };
+        for (row, out) in source.data[place..].chunks(source.stride()).zip(&mut across) {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = (0..4).map(|tap| along[tap] * row[i + tap]).sum();
+            }
+        }
+        let (left, right) = ((-corner.0).max(0), (width - corner.0).min(SIDE as i32));
+        for j in 0..SIDE {
+            let y = corner.1 + j as i32;
+            if !(0..height).contains(&y) {
+                continue;
+            }
+            let first = (y * width + corner.0 + left) as usize;
+            let sums = out.data[first..].iter_mut().zip(&mut weight.data[first..]);
+            for ((out, weight), i) in sums.zip(left as usize..right as usize) {
+                let value: f32 = (0..4).map(|tap| down[tap] * across[j + tap][i]).sum();
+                let share = fade[i] * fade[j];
+                *out += share * value;
+                *weight += share;
+            }
+        }
+    }
+    out.data.iter_mut().zip(&weight.data).for_each(|(value, weight)| *value /= weight.max(1e-6));
+    out
+}
+
+/// `raster` less what predictions of it explain: where one fits better it counts for more, where none fits little is
+/// taken away.
+pub(crate) fn unexplained(raster: &Plane, predictions: &[Plane]) -> Plane {
+    /// Variances below these, in code values squared, say nothing.
+    const LEAST_ERROR: f32 = 0.05;
+    const LEAST_POWER: f32 = 0.1;
+    let product = |a: &Plane, b: &Plane| {
+        let data = a.data.iter().zip(&b.data).map(|(a, b)| a * b).collect();
+        Plane { width: a.width, height: a.height, data }
+    };
+    let difference = |a: &Plane, b: &Plane| {
+        let data = a.data.iter().zip(&b.data).map(|(a, b)| a - b).collect();
+        Plane { width: a.width, height: a.height, data }
+    };
+    let (mut mean, mut weights) =
+        (Plane::new(raster.width, raster.height), Plane::new(raster.width, raster.height));
+    for prediction in predictions {
+        let error = difference(raster, prediction);
+        let error = gaussian(&product(&error, &error), SIGMA);
+        let sums = mean.data.iter_mut().zip(&mut weights.data);
+        for (((mean, weight), prediction), error) in sums.zip(&prediction.data).zip(&error.data) {
+            let share = 1.0 / (error.max(0.0) + LEAST_ERROR);
+            *mean += share * prediction;
+            *weight += share;
+        }
+    }
+    mean.data.iter_mut().zip(&weights.data).for_each(|(mean, weight)| *mean /= weight.max(1e-6));
+    let detail = |plane: &Plane| difference(plane, &gaussian(plane, SMOOTH));
+    let (mut rest, expected) = (detail(raster), detail(&mean));
+    let common = gaussian(&product(&rest, &expected), SIGMA);
+    let power = gaussian(&product(&expected, &expected), SIGMA);
+    for (((rest, expected), common), power) in
+        rest.data.iter_mut().zip(&expected.data).zip(&common.data).zip(&power.data)
+    {
+        *rest -= (common / (power.max(0.0) + LEAST_POWER)).clamp(0.0, 1.0) * expected;
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blurred noise: a texture without a period.
+    fn texture(width: usize, height: usize) -> Plane {
+        let mut state = 7u64;
+        let mut noise = Plane::new(width, height);
+        for value in &mut noise.data {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *value = (state >> 40) as f32 / 65536.0;
+        }
+        gaussian(&noise, 2.0).map(|value| 128.0 + 2.0 * (value - 128.0))
+    }
+
+    /// A window of a larger picture.
+    fn window(picture: &Plane, left: f32, top: f32, width: usize, height: usize) -> Plane {
+        let mut out = Plane::new(width, height);
+        for y in 0..height {
+            for x in 0..width {
+                let (u, v) = (x as f32 + left, y as f32 + top);
+                let at = |x: usize, y: usize| picture.row(y)[x];
+                let (i, j, s, t) = (u as usize, v as usize, u.fract(), v.fract());
+                let (above, below) = (
+                    at(i, j) * (1.0 - s) + at(i + 1, j) * s,
+                    at(i, j + 1) * (1.0 - s) + at(i + 1, j + 1) * s,
+                );
+                out.row_mut(y)[x] = above * (1.0 - t) + below * t;
+            }
+        }
+        out
+    }
+
+    fn power(plane: &Plane) -> f32 {
+        // What a pan brings in has no likeness before.
+        let inner = || (56..plane.height - 56).flat_map(|y| &plane.row(y)[56..plane.width - 56]);
+        inner().map(|value| value * value).sum::<f32>() / inner().count() as f32
+    }
+
+    #[test]
+    fn pans_are_explained_however_fast_they_are() {
+        let picture = texture(520, 460);
+        let before = Scales::new(window(&picture, 80.0, 90.0, 320, 240));
+        for (x, y) in [(3.0, -2.0), (-21.5, 7.25), (52.0, -30.0)] {
+            let after = Scales::new(window(&picture, 80.0 + x, 90.0 + y, 320, 240));
+            let rest = unexplained(&after.raster, &[predicted(&after, &before)]);
+            let detail = unexplained(&after.raster, &[Plane::new(320, 240)]);
+            // Half a sample is interpolated, which a texture this fine shows a little.
+            assert!(power(&rest) < 0.08 * power(&detail), "{x} {y}: {} of {}", power(&rest), power(&detail));
+        }
+    }
+
+    #[test]
+    fn what_lies_still_in_front_of_a_moving_picture_stays() {
+        let picture = texture(420, 400);
+        let mark = texture(200, 160).map(|value| (value - 128.0) / 20.0);
+        let plain = |left: f32| window(&picture, left, 90.0, 200, 160);
+        let mut marked = plain(92.0);
+        marked.data.iter_mut().zip(&mark.data).for_each(|(value, mark)| *value += mark);
+        let before = Scales::new(plain(80.0));
+        let after = Scales::new(marked);
+        let rest = unexplained(&after.raster, &[predicted(&after, &before)]);
+        // Away from the side that moved in.
+        let inner = |plane: &Plane| -> Vec<f32> {
+            (24..plane.height - 24).flat_map(|y| plane.row(y)[24..plane.width - 24].to_vec()).collect()
+        };
+        let dot = |a: &Plane, b: &Plane| inner(a).iter().zip(inner(b)).map(|(a, b)| a * b).sum::<f32>();
+        let correlation = |plane: &Plane| dot(plane, &mark) / (dot(plane, plane) * dot(&mark, &mark)).sqrt();
+        assert!(correlation(&rest) > 0.5, "{}", correlation(&rest));
+        assert!(correlation(&unexplained(&after.raster, &[Plane::new(200, 160)])) < 0.15);
+    }
+
+    #[test]
+    fn pictures_that_have_nothing_in_common_are_not_made_worse() {
+        let picture = texture(420, 400);
+        let other = texture(421, 400);
+        let (a, b) = (window(&picture, 10.0, 10.0, 200, 160), window(&other, 130.0, 190.0, 200, 160));
+        let (a, b) = (Scales::new(a), Scales::new(b));
+        let rest = unexplained(&a.raster, &[predicted(&a, &b)]);
+        let detail = unexplained(&a.raster, &[Plane::new(200, 160)]);
+        assert!(power(&rest) < power(&detail), "{} of {}", power(&rest), power(&detail));
+    }
+
+    #[test]
+    fn the_smallest_frames_and_flat_ones_have_vectors() {
+        for (width, height) in [(64, 64), (65, 255), (455, 256)] {
+            let flat = Scales::new(Plane::new(width, height).map(|_| 16.0));
+            assert!(vectors(&flat, &flat).iter().all(|vector| *vector == (0.0, 0.0)));
+            assert!(
+                unexplained(&flat.raster, &[predicted(&flat, &flat)]).data.iter().all(|v| v.abs() < 1e-3)
+            );
+        }
+    }
+}
