@@ -145,6 +145,13 @@ struct Beginning {
     levels: Vec<f64>,
 }
 
+/// A block that was made: latents `[1, z_dim, T', H', W']` in f32.
+struct Made {
+    latents: Tensor,
+    /// Its source's, where the stream remembers that too.
+    source: Option<Tensor>,
+}
+
 impl TextToVideoPipeline {
     /// Opens a stream; computes nothing yet.
     ///
@@ -204,10 +211,10 @@ impl TextToVideoPipeline {
         }
         self.check_block(stream, request)?;
         stream.broken = true;
-        let latents = self.block_latents(stream, request, on_progress)?;
+        let made = self.block_latents(stream, request, on_progress)?;
         let (data, video) = {
             let _span = tracing::debug_span!("decode", block = stream.blocks).entered();
-            let video = self.decode_chunk(&latents, &mut stream.decoder);
+            let video = self.decode_chunk(&made.latents, &mut stream.decoder);
             (to_rgb8(&video), video)
         };
         stream.blocks += 1;
@@ -219,6 +226,12 @@ impl TextToVideoPipeline {
         };
         if on_frames(batch).is_break() {
             return Err(DiffusionError::Cancelled);
+        }
+        // Only the next block needs it: whoever waits for this one's frames does not wait for that.
+        let _span = tracing::debug_span!("remember").entered();
+        self.remember(&mut stream.memory, &made.latents);
+        if let Some(source) = &made.source {
+            self.remember(&mut stream.source_memory, source);
         }
         stream.broken = false;
         Ok(())
@@ -255,13 +268,13 @@ impl TextToVideoPipeline {
         Ok(())
     }
 
-    /// The block's latents `[1, z_dim, T', H', W']` in f32, remembered.
+    /// The block's latents, not remembered yet.
     fn block_latents(
         &self,
         stream: &mut BlockStream,
         request: &BlockRequest<'_>,
         on_progress: &mut OnProgress<'_>,
-    ) -> Result<Tensor> {
+    ) -> Result<Made> {
         report(on_progress, Progress::Encoding)?;
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
         let BlockRequest { prompt, fade, keep_past, .. } = *request;
@@ -298,12 +311,7 @@ impl TextToVideoPipeline {
             };
         }
         report(on_progress, Progress::Step { step: of, of })?;
-        let _span = tracing::debug_span!("remember").entered();
-        self.remember(&mut stream.memory, &latents);
-        if let (Some(clean), Some(_)) = (&clean, contrast) {
-            self.remember(&mut stream.source_memory, clean);
-        }
-        Ok(latents)
+        Ok(Made { latents, source: contrast.and(clean) })
     }
 
     fn beginning(&self, stream: &mut BlockStream, request: &BlockRequest<'_>) -> Result<Beginning> {
