@@ -4,11 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
 use serde_json::json;
 use sora_watermark::Key;
 use sora_watermark::probe::Coefficients;
 
 use crate::clip::Clip;
+
+/// Where distributions keep the plot's font.
+const FONTS: [&str; 3] = [
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    "/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf",
+    "/usr/share/fonts/TTF/DejaVuSans.ttf",
+];
 
 /// The statistic of fixed videos under random keys, with a QQ plot.
 #[derive(clap::Args)]
@@ -26,6 +34,12 @@ pub(crate) struct RandomKeys {
 
 impl RandomKeys {
     pub(crate) fn run(&self) -> Result<()> {
+        // Before the long part: without a font there is no plot.
+        let path = FONTS.iter().find(|path| std::path::Path::new(path).exists());
+        let path =
+            path.with_context(|| format!("none of {} is there: install DejaVu Sans", FONTS.join(", ")))?;
+        register_font("sans-serif", FontStyle::Normal, std::fs::read(path)?.leak())
+            .map_err(|_| anyhow::anyhow!("{path} is no font"))?;
         let each = self.keys / self.clips.len().max(1);
         let mut all = Vec::with_capacity(self.keys);
         let mut rows = Vec::new();

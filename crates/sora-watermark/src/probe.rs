@@ -12,7 +12,7 @@ use crate::plane::LumaPlane;
 use crate::statistic::{Sums, evidence};
 use crate::window::Window;
 
-/// The weighted payload coefficients of a video in its untouched geometry, seen with one key's pilot.
+/// The weighted payload coefficients of a video in its untouched geometry and without motion, seen with one key's pilot.
 pub struct Coefficients {
     groups: Vec<(usize, Vec<f32>)>,
     norm: f64,
@@ -45,6 +45,8 @@ impl Coefficients {
             });
         };
         window.close();
+        // What most decodes see.
+        let window = window.without_motion().unwrap_or(window);
         let base = window.width.min(window.height) as f64 / CHIPS as f64;
         let pose = Pose { pitch: (base, base), rotation: 0.0, flipped: false };
         let mut sums = Sums::default();
