@@ -23,6 +23,8 @@ const SUPPORT: usize = 16;
 const LEVELS: usize = 3;
 /// Samples around the best start that are tried, finest level first.
 const REACH: [i32; LEVELS] = [1, 2, 6];
+/// The same around the displacement of the whole frame, at the coarsest level.
+const PAN_REACH: i32 = 2;
 /// Samples that a square may lie outside of a picture; its edge is repeated there.
 const BORDER: i32 = 64;
 /// What a vector other than zero costs, in code values of the whole square, and each sample of its length.
@@ -161,29 +163,18 @@ impl<'a> Matcher<'a> {
             + PER_SAMPLE * length as f32
     }
 
-    /// The best vector around some.
-    fn best(&self, around: &[Vector], reach: i32) -> (f32, Vector) {
-        let mut best = (f32::INFINITY, (0, 0));
-        let mut consider = |vector: Vector| {
+    /// The best of some vectors, and of those around it.
+    fn best(&self, starts: &[Vector], reach: i32) -> (f32, Vector) {
+        let better = |best: (f32, Vector), vector: Vector| {
             let cost = self.cost(vector);
-            if cost < best.0 {
-                best = (cost, vector);
-            }
+            if cost < best.0 { (cost, vector) } else { best }
         };
-        around.iter().for_each(|vector| consider(*vector));
-        let from = best.1;
-        for y in -reach..=reach {
-            for x in -reach..=reach {
-                if (x, y) != (0, 0) {
-                    let vector = (from.0 + x, from.1 + y);
-                    let cost = self.cost(vector);
-                    if cost < best.0 {
-                        best = (cost, vector);
-                    }
-                }
-            }
-        }
-        best
+        let start = starts.iter().fold((f32::INFINITY, (0, 0)), |best, vector| better(best, *vector));
+        let from = start.1;
+        let around = (-reach..=reach).flat_map(|y| (-reach..=reach).map(move |x| (x, y)));
+        around
+            .filter(|step| *step != (0, 0))
+            .fold(start, |best, (x, y)| better(best, (from.0 + x, from.1 + y)))
     }
 
     /// The fraction of a sample by which the best fit lies beside a vector: the vertex of a parabola each way.
@@ -204,58 +195,57 @@ impl<'a> Matcher<'a> {
 
 /// Where each block of `target` lies in `reference`, in samples, row by row.
 fn vectors(target: &Scales, reference: &Scales) -> Vec<(f32, f32)> {
-    let (columns, rows) = blocks(&target.raster);
+    let size = blocks(&target.raster);
     let pan = target.pan(reference);
-    let mut field: Vec<Vector> = vec![(0, 0); columns * rows];
-    let mut found = vec![(0.0, 0.0); columns * rows];
+    let mut field: Vec<Vector> = vec![(0, 0); size.0 * size.1];
+    let mut found = vec![(0.0, 0.0); size.0 * size.1];
     for level in (0..LEVELS).rev() {
         let unit = 1 << level;
-        let coarsest = level == LEVELS - 1;
+        let panned = (pan.0 / unit, pan.1 / unit);
+        let (here, there) = (&target.levels[level], &reference.levels[level]);
         let before = field.clone();
-        for by in 0..rows {
-            for bx in 0..columns {
-                let at = by * columns + bx;
-                if coarsest && (by % 2 == 1 || bx % 2 == 1) {
-                    // Four blocks are one sample of the coarsest level wide: they share its vector.
-                    field[at] = field[(by & !1) * columns + (bx & !1)];
-                    continue;
-                }
-                let centre = ((bx * BLOCK + BLOCK / 2) as i32, (by * BLOCK + BLOCK / 2) as i32);
-                let levels = (&target.levels[level], &reference.levels[level]);
-                let Some(matcher) = Matcher::new(levels.0, levels.1, centre, unit) else { continue };
-                let panned = (pan.0 / unit, pan.1 / unit);
-                let (cost, vector) = if coarsest {
-                    let near = matcher.best(&[(0, 0)], REACH[level]);
-                    let far = matcher.best(&[panned], 2);
-                    if far.0 < near.0 { far } else { near }
-                } else {
-                    let twice = |(x, y): Vector| (2 * x, 2 * y);
-                    let mut starts = vec![(0, 0), panned, twice(before[at])];
-                    if bx > 0 {
-                        starts.push(twice(before[at - 1]));
-                    }
-                    if bx + 1 < columns {
-                        starts.push(twice(before[at + 1]));
-                    }
-                    if by > 0 {
-                        starts.push(twice(before[at - columns]));
-                    }
-                    if by + 1 < rows {
-                        starts.push(twice(before[at + columns]));
-                    }
-                    starts.sort_unstable();
-                    starts.dedup();
-                    matcher.best(&starts, REACH[level])
-                };
-                field[at] = vector;
-                if level == 0 && vector != (0, 0) {
-                    let (x, y) = matcher.fraction(vector, cost);
-                    found[at] = (vector.0 as f32 + x, vector.1 as f32 + y);
-                }
+        for at in 0..field.len() {
+            let (column, row) = (at % size.0, at / size.0);
+            let centre = |block: usize| (block * BLOCK + BLOCK / 2) as i32;
+            let centre = (centre(column), centre(row));
+            if level == LEVELS - 1 && (row % 2 == 1 || column % 2 == 1) {
+                // Four blocks are four samples of the coarsest level wide: they share its vector.
+                field[at] = field[(row & !1) * size.0 + (column & !1)];
+                continue;
+            }
+            let Some(matcher) = Matcher::new(here, there, centre, unit) else { continue };
+            let (cost, vector) = if level == LEVELS - 1 {
+                let (near, far) = (matcher.best(&[(0, 0)], REACH[level]), matcher.best(&[panned], PAN_REACH));
+                if far.0 < near.0 { far } else { near }
+            } else {
+                matcher.best(&starts(&before, size, (column, row), panned), REACH[level])
+            };
+            field[at] = vector;
+            if level == 0 && vector != (0, 0) {
+                let (x, y) = matcher.fraction(vector, cost);
+                found[at] = (vector.0 as f32 + x, vector.1 as f32 + y);
             }
         }
     }
     found
+}
+
+/// Where a level begins: no motion, the whole frame's, and what the level before found here and in the four blocks around.
+fn starts(
+    before: &[Vector],
+    size: (usize, usize),
+    (column, row): (usize, usize),
+    panned: Vector,
+) -> Vec<Vector> {
+    let around = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)];
+    let found = around.iter().filter_map(|(x, y)| {
+        let (column, row) = (column.checked_add_signed(*x)?, row.checked_add_signed(*y)?);
+        (column < size.0 && row < size.1).then(|| before[row * size.0 + column])
+    });
+    let mut all: Vec<Vector> = found.map(|(x, y)| (2 * x, 2 * y)).chain([(0, 0), panned]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn blocks(raster: &Plane) -> (usize, usize) {
