@@ -23,7 +23,7 @@ pub(crate) fn render(out: &Path, size: &str, seeds: &[u64]) -> Result<()> {
         let rendered = scene.render(Size { width: width as _, height: height as _ }, FRAMES as _);
         let frames =
             rendered.frames.chunks_exact(width * height * 3).map(|rgb| yuv(rgb, width, height)).collect();
-        let clip = Clip::new(width, height, (FRAMES_PER_SECOND as u32, 1), frames);
+        let clip = Clip::new(width, height, (FRAMES_PER_SECOND, 1), frames);
         std::fs::write(&file, clip.y4m())?;
         println!("{} {}", file.display(), scene.caption());
     }
