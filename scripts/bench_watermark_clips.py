@@ -2,7 +2,8 @@
 
 Photographs come from the packages scikit-image and scikit-learn, which ship them; patterns from GStreamer's
 videotestsrc; renders from crates/sora-world (example `attacks worlds`); in the small columns also what soragen makes
-with models/sora-tiny (scripts/stage first). Every clip has four seconds at 8 frames/s. Clips named in TUNING were looked at while the mark was made; REPORTED were not.
+with models/sora-tiny (scripts/stage first). Every clip has four seconds at 8 frames/s. Clips named in TUNING were
+looked at while the mark was made; REPORTED were not.
 """
 
 import pathlib

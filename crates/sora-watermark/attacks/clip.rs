@@ -22,6 +22,11 @@ pub(crate) struct Clip {
     pub(crate) times: Vec<Duration>,
 }
 
+/// What a clip is called, by its file.
+pub(crate) fn name(path: &Path) -> Result<&str> {
+    path.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")
+}
+
 impl Clip {
     pub(crate) fn new(width: usize, height: usize, rate: (u32, u32), frames: Vec<Vec<u8>>) -> Self {
         let time =

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sora_watermark::{Key, Options, Payload, Search, Strength};
 
-use crate::clip::Clip;
+use crate::clip::{self, Clip};
 use crate::ffmpeg;
 use crate::table::{ATTACKS, Attack, Cut};
 
@@ -29,7 +29,7 @@ pub(crate) struct Mark {
 
 impl Mark {
     pub(crate) fn run(&self) -> Result<()> {
-        let name = self.clip.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")?;
+        let name = clip::name(&self.clip)?;
         let marked = Clip::read(&self.clip)?.marked(&key(), payload(name), self.strength)?;
         Ok(fs::write(&self.out, marked.y4m())?)
     }
@@ -123,7 +123,7 @@ impl Run {
     }
 
     fn clip(&self, path: &Path, job: usize) -> Result<()> {
-        let name = path.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")?;
+        let name = clip::name(path)?;
         let results = self.results.join(format!("{name}.jsonl"));
         let done = done(&results)?;
         let missing: Vec<&Attack> =

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 use sora_watermark::{Key, Options, Payload, Strength};
 
-use crate::clip::Clip;
+use crate::clip::{self, Clip};
 
 /// Frames of the small clips: 1.5 s at 8 frames/s is the shortest that every stage of the search works on.
 const FRAMES: usize = 12;
@@ -111,7 +111,7 @@ impl Unmarked {
                 fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
             paths.sort();
             for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "y4m")) {
-                let name = path.file_stem().and_then(|stem| stem.to_str()).context("a name")?;
+                let name = clip::name(path)?;
                 clips.push((name.to_owned(), corner(&Clip::read(path)?)));
             }
         }

@@ -9,7 +9,7 @@ use serde_json::json;
 use sora_watermark::Key;
 use sora_watermark::probe::Coefficients;
 
-use crate::clip::Clip;
+use crate::clip::{self, Clip};
 
 /// Where distributions keep the plot's font.
 const FONTS: [&str; 3] = [
@@ -56,7 +56,7 @@ impl RandomKeys {
             let values: Vec<f64> = (0..each).map(|i| y.z(&key(i))).collect();
             let variance = values.iter().map(|z| z * z).sum::<f64>() / each as f64;
             let most = values.iter().copied().fold(f64::MIN, f64::max);
-            let name = path.file_stem().and_then(|stem| stem.to_str()).context("a name")?;
+            let name = clip::name(path)?;
             println!(
                 "{name}: {} dimensions, {each} keys, standard deviation {:.4}, largest {most:.2}",
                 y.dimensions(),

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use sora_watermark::{Key, Options, Payload, Search, Strength};
 
-use crate::clip::Clip;
+use crate::clip::{self, Clip};
 use crate::ffmpeg;
 use crate::measure::{key, payload};
 
@@ -89,6 +89,7 @@ impl Security {
             let line = json!({
                 "row": name, "psnr": reference.psnr(clip), "accepted": accepted, "conflict": verdict.conflict(),
                 "z": verdict.marks.first().map_or(verdict.best_z, |mark| mark.z),
+                "known": verdict.expected.as_ref().is_some_and(|expected| expected.accepted),
                 "known_z": verdict.expected.map(|expected| expected.z),
             });
             println!("{line} {}", found.join(", "));
@@ -154,7 +155,7 @@ impl Security {
         row("the same key's mark with another id on top".into(), &twice, victim, &[id, other_id])?;
         for returned in self.returned.chunks_exact(3) {
             let path = PathBuf::from(&returned[1]);
-            let name = path.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")?;
+            let name = clip::name(&path)?;
             let (before, after) = (Clip::read(&path)?, Clip::read(&PathBuf::from(&returned[2]))?);
             row(returned[0].clone(), &after, &before, &[payload(name)])?;
         }

@@ -124,7 +124,8 @@ fn band_with_coarse_power(upper: &Plane, lower: &Plane, sigma: f32, weight: f32)
     band
 }
 
-fn difference(upper: &Plane, lower: &Plane) -> Plane {
+/// What one plane has more than another, sample by sample.
+pub(crate) fn difference(upper: &Plane, lower: &Plane) -> Plane {
     let mut out = upper.clone();
     out.data.iter_mut().zip(&lower.data).for_each(|(out, lower)| *out -= lower);
     out

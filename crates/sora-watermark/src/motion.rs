@@ -13,7 +13,7 @@ use rustfft::num_complex::Complex32;
 use crate::blur::{Plane, gaussian};
 use crate::carrier::TILE;
 use crate::fourier::TileFft;
-use crate::front_end::halved;
+use crate::front_end::{difference, halved};
 
 /// Side of the blocks that have a vector each, in samples of the raster.
 const BLOCK: usize = 8;
@@ -42,7 +42,7 @@ type Vector = (i32, i32);
 pub(crate) struct Scales {
     /// With edges repeated, finest first.
     levels: Vec<Padded>,
-    raster: Plane,
+    pub(crate) raster: Plane,
     /// The spectrum of the middle at half size.
     spectrum: Vec<Complex32>,
 }
@@ -319,10 +319,6 @@ pub(crate) fn unexplained(raster: &Plane, predictions: &[Plane]) -> Plane {
     const LEAST_POWER: f32 = 0.1;
     let product = |a: &Plane, b: &Plane| {
         let data = a.data.iter().zip(&b.data).map(|(a, b)| a * b).collect();
-        Plane { width: a.width, height: a.height, data }
-    };
-    let difference = |a: &Plane, b: &Plane| {
-        let data = a.data.iter().zip(&b.data).map(|(a, b)| a - b).collect();
         Plane { width: a.width, height: a.height, data }
     };
     let (mut mean, mut weights) =

@@ -133,7 +133,7 @@ impl Window {
             } else {
                 let predictions: Vec<Plane> =
                     references[n].iter().map(|other| predicted(&scales[n], &scales[*other])).collect();
-                stored(&unexplained(&bin.plane(self.width, self.height), &predictions))
+                stored(&unexplained(&scales[n].raster, &predictions))
             };
             Bin { time: bin.time, frames: bin.frames, raster: Vec::new(), data }
         };
