@@ -342,6 +342,7 @@ fn a_block_from_frames_has_as_many_latent_frames_as_they_make() {
             fresh_noise: true,
             motion_adaptive: false,
             source_prompt: None,
+            shown: false,
             cut: false,
         };
         make(

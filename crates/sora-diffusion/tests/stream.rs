@@ -70,7 +70,15 @@ fn picture(frames: i64, start: i64) -> Vec<u8> {
 
 fn source(pixels: &[u8], strength: f64) -> Option<BlockSource<'_>> {
     let (fresh_noise, motion_adaptive) = (false, false);
-    Some(BlockSource { pixels, strength, fresh_noise, motion_adaptive, source_prompt: None, cut: false })
+    Some(BlockSource {
+        pixels,
+        strength,
+        fresh_noise,
+        motion_adaptive,
+        source_prompt: None,
+        shown: false,
+        cut: false,
+    })
 }
 
 /// The autoencoder of the fixture by itself.

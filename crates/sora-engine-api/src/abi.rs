@@ -14,7 +14,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised by every change to a type or a function below.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The one symbol that the engine exports.
 pub const ENTRY_POINT: &CStr = c"sora_engine_table";
@@ -257,7 +257,13 @@ pub struct RawStreamOptions {
     pub height: u32,
     /// Same seed and same blocks, same video.
     pub seed: u64,
+    /// Bit set of [`AHEAD`].
+    pub flags: u32,
 }
+
+/// A block is decoded while the next one is denoised: its frames come with the call for the next block, or that which
+/// finishes the stream.
+pub const AHEAD: u32 = 1;
 
 /// One block of a stream to make.
 #[repr(C)]
@@ -269,8 +275,8 @@ pub struct RawBlock {
     pub negative_prompt: Bytes,
     /// Number of denoising steps of a block made from noise alone.
     pub num_inference_steps: u32,
-    /// Bit set of [`SOURCE`], [`FRESH_NOISE`], [`MOTION_ADAPTIVE`], [`SOURCE_PROMPT`], [`KEEP_PAST`], [`FADE`] and
-    /// [`CUT`].
+    /// Bit set of [`SOURCE`], [`FRESH_NOISE`], [`MOTION_ADAPTIVE`], [`SOURCE_PROMPT`], [`KEEP_PAST`], [`FADE`],
+    /// [`CUT`] and [`SHOWN`].
     pub flags: u32,
     /// Weight of the prompt; no guidance at 1 and below.
     pub guidance_scale: f64,
@@ -300,6 +306,8 @@ pub const KEEP_PAST: u32 = 16;
 pub const FADE: u32 = 32;
 /// The source's frames do not follow those that were given before.
 pub const CUT: u32 = 64;
+/// The model sees the frames beside the noise.
+pub const SHOWN: u32 = 128;
 
 /// How far a call has come.
 #[repr(C)]
@@ -394,13 +402,16 @@ pub struct EngineTable {
     ) -> u32,
     /// Frames that the next block will have; fewer for the first one.
     pub stream_block_frames: unsafe extern "C" fn(stream: *const RawStream) -> u32,
-    /// Makes the next block; returns when its frames have been given to the callback. After any failure but
+    /// Makes the next block; returns when its frames have been given to the callback, or with [`AHEAD`] those of the block
+    /// before (of the first, in any case). After any failure but
     /// [`Status::Request`] the stream makes no more blocks. One call at a time per stream; a second waits.
     pub stream_block: unsafe extern "C" fn(
         stream: *const RawStream,
         block: *const RawBlock,
         callbacks: *const RawCallbacks,
     ) -> u32,
+    /// With [`AHEAD`]: returns when the frames of all blocks have been given to the callback.
+    pub stream_finish: unsafe extern "C" fn(stream: *const RawStream, callbacks: *const RawCallbacks) -> u32,
     /// Gives a stream back.
     pub stream_close: unsafe extern "C" fn(stream: *mut RawStream),
     /// Gives a handle back; the last one of a model frees its memory.

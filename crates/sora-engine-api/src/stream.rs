@@ -16,6 +16,9 @@ pub struct StreamOptions {
     pub height: u32,
     /// Same seed and same blocks, same video.
     pub seed: u64,
+    /// Decodes a block while the next one is denoised, where the machine has the cores for it: [`Stream::next_block`] then
+    /// gives the frames of the block before (of the first block, at once), and [`Stream::finish`] those of the last.
+    pub ahead: bool,
 }
 
 /// One block to make.
@@ -60,6 +63,8 @@ pub struct Source<'a> {
     pub motion_adaptive: bool,
     /// What the frames show; with it only the difference between this prompt and the block's is applied to them.
     pub source_prompt: Option<&'a str>,
+    /// The model sees the frames beside the noise; only for models with a source embedding.
+    pub shown: bool,
     /// The frames do not follow those that were given before.
     pub cut: bool,
 }
@@ -73,6 +78,7 @@ impl<'a> Source<'a> {
             fresh_noise: false,
             motion_adaptive: false,
             source_prompt: None,
+            shown: false,
             cut: false,
         }
     }
@@ -94,8 +100,9 @@ impl Stream {
     /// # Errors
     /// [`EngineError::Request`] for a size that the model does not make.
     pub fn open(model: &Arc<Model>, options: StreamOptions) -> Result<Self, EngineError> {
-        let StreamOptions { width, height, seed } = options;
-        let raw = abi::RawStreamOptions { width, height, seed };
+        let StreamOptions { width, height, seed, ahead } = options;
+        let flags = if ahead { abi::AHEAD } else { 0 };
+        let raw = abi::RawStreamOptions { width, height, seed, flags };
         let mut stream = std::ptr::null_mut();
         // SAFETY: all pointers are valid for the call.
         let status = unsafe { (model.engine.table.stream_open)(model.raw.as_ptr(), &raw, &mut stream) };
@@ -112,7 +119,8 @@ impl Stream {
         unsafe { (self.model.engine.table.stream_block_frames)(self.raw.as_ptr()) as usize }
     }
 
-    /// Makes the next block; returns when the observer has got its frames.
+    /// Makes the next block; returns when the observer has got its frames, or those of the block before (see
+    /// [`StreamOptions::ahead`]).
     ///
     /// # Errors
     /// [`EngineError::Request`] for what is out of bounds: the stream can go on. [`EngineError::Cancelled`],
@@ -140,6 +148,7 @@ impl Stream {
                 | flag(source.fresh_noise, abi::FRESH_NOISE)
                 | flag(source.motion_adaptive, abi::MOTION_ADAPTIVE)
                 | flag(source_prompt.is_some(), abi::SOURCE_PROMPT)
+                | flag(source.shown, abi::SHOWN)
                 | flag(source.cut, abi::CUT);
             raw.strength = source.strength;
             raw.source = Bytes::new(source.pixels);
@@ -147,6 +156,19 @@ impl Stream {
         self.model.engine.observed(observer, |callbacks| {
             // SAFETY: all pointers are valid for the call; texts and pixels outlive it in `block`.
             unsafe { (self.model.engine.table.stream_block)(self.raw.as_ptr(), &raw, callbacks) }
+        })
+    }
+}
+
+impl Stream {
+    /// Returns when the observer has got the frames of all blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::next_block`].
+    pub fn finish(&mut self, observer: &mut dyn Observer) -> Result<(), EngineError> {
+        self.model.engine.observed(observer, |callbacks| {
+            // SAFETY: the handle is open, the callbacks are valid for the call.
+            unsafe { (self.model.engine.table.stream_finish)(self.raw.as_ptr(), callbacks) }
         })
     }
 }

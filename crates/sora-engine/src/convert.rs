@@ -11,9 +11,9 @@ use sora_diffusion::pipelines::{
 };
 use sora_diffusion::sora_model::config::SchedulerClass;
 use sora_engine_api::abi::{
-    Bytes, CUT, Device, Dtype, FADE, FRESH_NOISE, KEEP_PAST, MOTION_ADAPTIVE, PromptEnhance, RawBlock,
-    RawGeneration, RawModelOptions, RawProgress, RawStreamOptions, SOURCE, SOURCE_PROMPT, Scheduler, Stage,
-    Status,
+    AHEAD, Bytes, CUT, Device, Dtype, FADE, FRESH_NOISE, KEEP_PAST, MOTION_ADAPTIVE, PromptEnhance, RawBlock,
+    RawGeneration, RawModelOptions, RawProgress, RawStreamOptions, SHOWN, SOURCE, SOURCE_PROMPT, Scheduler,
+    Stage, Status,
 };
 
 use crate::call::Failure;
@@ -89,8 +89,11 @@ pub(crate) unsafe fn generation_request(raw: &RawGeneration) -> Result<Generatio
     })
 }
 
-pub(crate) fn stream_options(raw: &RawStreamOptions) -> StreamOptions {
-    StreamOptions { width: raw.width.into(), height: raw.height.into(), seed: raw.seed, memory: None }
+/// The options, and whether blocks are decoded while the next ones are denoised.
+pub(crate) fn stream_options(raw: &RawStreamOptions) -> (StreamOptions, bool) {
+    let options =
+        StreamOptions { width: raw.width.into(), height: raw.height.into(), seed: raw.seed, memory: None };
+    (options, raw.flags & AHEAD != 0)
 }
 
 pub(crate) fn block_request<'a>(
@@ -112,6 +115,7 @@ pub(crate) fn block_request<'a>(
             fresh_noise: flag(FRESH_NOISE),
             motion_adaptive: flag(MOTION_ADAPTIVE),
             source_prompt: flag(SOURCE_PROMPT).then_some(source_prompt),
+            shown: flag(SHOWN),
             cut: flag(CUT),
         }),
     }

@@ -10,6 +10,7 @@
 //! - `log`: the library's `tracing` events to the caller's log callback;
 //! - `exit`: the process does not tear libtorch down under a running computation.
 
+mod ahead;
 mod call;
 mod convert;
 mod exit;
@@ -35,6 +36,7 @@ static TABLE: EngineTable = EngineTable {
     stream_open,
     stream_block_frames,
     stream_block,
+    stream_finish,
     stream_close,
     model_close,
     last_error,
@@ -102,7 +104,8 @@ unsafe extern "C" fn stream_open(
         // SAFETY: the handle came from `model_open` and is not closed yet.
         let handle = unsafe { &*model.cast::<Handle>() };
         // SAFETY: the ABI asks for pointers that are valid for the call.
-        let opened = handle.open_stream(&convert::stream_options(unsafe { &*options }))?;
+        let (options, ahead) = convert::stream_options(unsafe { &*options });
+        let opened = handle.open_stream(&options, ahead)?;
         // SAFETY: `stream` is valid for the call.
         unsafe { *stream = Box::into_raw(Box::new(opened)).cast() };
         Ok(())
@@ -135,6 +138,14 @@ unsafe extern "C" fn stream_block(
             &convert::block_request(block, texts.each_ref().map(String::as_str), pixels),
             callbacks,
         )
+    })
+}
+
+unsafe extern "C" fn stream_finish(stream: *const RawStream, callbacks: *const RawCallbacks) -> u32 {
+    guarded(|| {
+        // SAFETY: the handle came from `stream_open` and is not closed yet; the callbacks are valid for the call.
+        let (handle, callbacks) = unsafe { (&*stream.cast::<StreamHandle>(), *callbacks) };
+        handle.finish(callbacks)
     })
 }
 

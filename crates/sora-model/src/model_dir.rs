@@ -57,6 +57,7 @@ pub struct ModelDir {
     transformer_2_weights: Option<WeightFiles>,
     vae_weights: WeightFiles,
     text_encoder_weights: WeightFiles,
+    source_embedding_weights: Option<WeightFiles>,
     native: NativeSettings,
     causal: CausalConfig,
 }
@@ -93,6 +94,7 @@ impl ModelDir {
         if !tokenizer.is_file() {
             return Err(ModelError::Missing { path: tokenizer, what: "the tokenizer".into() });
         }
+        let source_embedding_weights = source_embedding(&path.join("source_embedding"), &transformer)?;
         let (native, causal) = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
         let model = Self {
             path: path.to_path_buf(),
@@ -106,6 +108,7 @@ impl ModelDir {
             transformer_2_weights,
             vae_weights,
             text_encoder_weights,
+            source_embedding_weights,
             native,
             causal,
         };
@@ -143,6 +146,8 @@ impl ModelDir {
             self.causal = causal;
         }
         self.transformer_weights = weights;
+        // It was taught with the directory's own transformer.
+        self.source_embedding_weights = None;
         Ok(self)
     }
 
@@ -208,6 +213,13 @@ impl ModelDir {
     /// The weights of the text encoder.
     pub fn text_encoder_weights(&self) -> &WeightFiles {
         &self.text_encoder_weights
+    }
+
+    /// The weights by which the transformer sees a source video beside the noise, where it was taught to (a folder
+    /// `source_embedding`, which diffusers does not know): `weight` `[D, z_dim, t, h, w]` and `bias` `[D]`, a second patch
+    /// embedding.
+    pub fn source_embedding_weights(&self) -> Option<&WeightFiles> {
+        self.source_embedding_weights.as_ref()
     }
 
     /// The folder of the tokenizer.
@@ -390,4 +402,24 @@ fn check_class(path: &Path, component: &str, class: &str) -> Result<(), ModelErr
         }),
         _ => Ok(()),
     }
+}
+
+/// The optional folder of the source embedding, which must fit the transformer.
+fn source_embedding(folder: &Path, config: &TransformerConfig) -> Result<Option<WeightFiles>, ModelError> {
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let weights = WeightFiles::open(folder)?;
+    let [t, h, w] = config.patch_size;
+    let wanted = [config.inner_dim(), config.in_channels, t, h, w].map(|size| size as usize);
+    let held = weights.get("weight").map(|tensor| tensor.shape.to_vec());
+    if held.as_deref() == Some(&wanted) {
+        return Ok(Some(weights));
+    }
+    let path = weights.paths().next().unwrap_or(folder).to_path_buf();
+    let message = match held {
+        None => "it holds no `weight`: not a source embedding".into(),
+        Some(held) => format!("its `weight` is {held:?}, but transformer/config.json asks for {wanted:?}"),
+    };
+    Err(ModelError::Weights { path, message })
 }

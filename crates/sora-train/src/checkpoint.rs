@@ -82,7 +82,8 @@ pub(crate) fn write_whole(
     write: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut temporary = path.to_owned().into_os_string();
-    temporary.push(".part");
+    // Processes that share a folder have names of their own.
+    temporary.push(format!(".{}.part", std::process::id()));
     let temporary = Path::new(&temporary);
     let result = write(temporary)
         .and_then(|()| Ok(File::open(temporary)?.sync_all()?))

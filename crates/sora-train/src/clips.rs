@@ -25,6 +25,8 @@ pub(crate) enum CaptionChoice {
 pub(crate) struct Batch {
     /// Normalised latents `[B, C, F, H, W]`.
     pub(crate) clips: Tensor,
+    /// The clips that the model is shown while it makes them, of that shape.
+    pub(crate) source: Option<Tensor>,
     /// Noise of that shape.
     pub(crate) noise: Tensor,
     /// `[B, F]`
@@ -39,6 +41,14 @@ impl Batch {
     /// The clips with their noise.
     pub(crate) fn noisy(&self) -> Tensor {
         &self.clips + (&self.noise - &self.clips) * per_frame(&self.sigma)
+    }
+
+    /// What the model sees of these latents: behind their channels those of the source, where there is one.
+    pub(crate) fn beside(&self, latents: &Tensor) -> Tensor {
+        match &self.source {
+            Some(source) => Tensor::cat(&[latents, source], 1),
+            None => latents.shallow_clone(),
+        }
     }
 
     /// The mask of the step's attention in `model`.
@@ -56,6 +66,7 @@ impl Batch {
         {
             *tensor = tensor.narrow(dim, 0, frames);
         }
+        self.source = self.source.as_ref().map(|source| source.narrow(2, 0, frames));
     }
 
     /// Clips `start` to `start + len`.
@@ -63,6 +74,7 @@ impl Batch {
         let part = |t: &Tensor| t.narrow(0, start, len);
         Self {
             clips: part(&self.clips),
+            source: self.source.as_ref().map(part),
             noise: part(&self.noise),
             sigma: part(&self.sigma),
             weight: part(&self.weight),
@@ -120,6 +132,7 @@ pub(crate) fn forced_levels(sigma: &Tensor, seeds: &mut Seeds) -> (Tensor, Tenso
 /// The clips of a dataset, normalised and with their captions as tokens.
 pub(crate) struct Clips {
     pub(crate) latents: Vec<Tensor>,
+    pub(crate) sources: Vec<Option<Tensor>>,
     pub(crate) tokens: Vec<Vec<[Vec<i64>; 2]>>,
     mean: Tensor,
     std: Tensor,
@@ -130,6 +143,7 @@ impl Clips {
         let (mean, std) = statistics.tensors();
         let mut tokens = Vec::new();
         let mut latents = Vec::new();
+        let mut sources = Vec::new();
         for bucket in data.buckets {
             let pairs: anyhow::Result<Vec<_>> = bucket
                 .captions
@@ -138,8 +152,9 @@ impl Clips {
                 .collect();
             tokens.push(pairs?);
             latents.push(bucket.latents);
+            sources.push(bucket.sources);
         }
-        Ok(Self { latents, tokens, mean, std })
+        Ok(Self { latents, sources, tokens, mean, std })
     }
 
     /// Draws the clips and captions of one step; a step depends on its seeds alone.
@@ -174,8 +189,12 @@ impl Clips {
                 _ => short,
             });
         }
-        let clips = self.latents[bucket].index_select(0, &Tensor::from_slice(&indices)).narrow(2, 0, frames);
-        let clips = self.normalise(&clips).to_device(device);
+        let indices = Tensor::from_slice(&indices);
+        let chosen = |latents: &Tensor| {
+            self.normalise(&latents.index_select(0, &indices).narrow(2, 0, frames)).to_device(device)
+        };
+        let clips = chosen(&self.latents[bucket]);
+        let source = self.sources[bucket].as_ref().map(chosen);
         tch::manual_seed(seeds.next_u64() as i64);
         let noise = clips.randn_like();
         let b = batch as i64;
@@ -188,7 +207,7 @@ impl Clips {
             let ones = sigma.ones_like();
             (sigma, ones)
         };
-        (Batch { clips, noise, sigma, weight, causal }, tokens)
+        (Batch { clips, source, noise, sigma, weight, causal }, tokens)
     }
 
     pub(crate) fn normalise(&self, latents: &Tensor) -> Tensor {

@@ -24,7 +24,9 @@ use crate::parameters::Leaves;
 use crate::presets;
 use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
-use crate::transformer::{Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel};
+use crate::transformer::{
+    Configs, END_ONLY, PairsArgs, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel, pairs_sheet,
+};
 use crate::{progress, sheet};
 
 /// Options of `sora-train distil`.
@@ -39,6 +41,8 @@ pub(crate) struct Args {
     /// Folder of `sora-train latents`.
     #[arg(long, default_value = "runs/latents")]
     latents: PathBuf,
+    #[command(flatten)]
+    pairs: PairsArgs,
     /// Run folder of the VAE, for sample sheets.
     #[arg(long, default_value = "runs/vae")]
     vae: PathBuf,
@@ -169,8 +173,9 @@ impl Lesson {
         let mut x = begin.copy();
         for i in 0..substeps {
             let sigma = &self.batch.sigma + &step * f64::from(i);
-            let unconditional = teacher.velocity(&x, &sigma, &without, mask.as_ref());
-            let conditional = teacher.velocity(&x, &sigma, &with, mask.as_ref());
+            let seen = self.batch.beside(&x);
+            let unconditional = teacher.velocity(&seen, &sigma, &without, mask.as_ref());
+            let conditional = teacher.velocity(&seen, &sigma, &with, mask.as_ref());
             let velocity = &unconditional + (conditional - &unconditional) * guidance_scale;
             x += velocity * per_frame(&step);
         }
@@ -194,7 +199,8 @@ impl Pupil {
         let target = lesson.target(&self.teacher, tokens, args.substeps, args.guidance_scale);
         let context = self.student.context(tokens, batch.clips.device());
         let mask = batch.mask(&self.student.transformer);
-        let velocity = self.student.velocity(&batch.noisy(), &batch.sigma, &context, mask.as_ref());
+        let velocity =
+            self.student.velocity(&batch.beside(&batch.noisy()), &batch.sigma, &context, mask.as_ref());
         let loss = batch.mean_square(&(velocity - target));
         loss.backward();
         (loss.double_value(&[]), self.leaves.take_gradients())
@@ -216,6 +222,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let configs = presets::settle(&args.run, configs)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
     let clips = Clips::new(Dataset::open(&args.latents)?, &configs.statistics, &tokenizer)?;
+    let pairs = args.pairs.open(&configs, &tokenizer)?;
     let samples: Vec<Vec<i64>> =
         SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
     let levels = levels(args.flow_shift, args.segments)?;
@@ -249,6 +256,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 8);
+        let clips = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
         let (batch, tokens) = clips.draw(&mut seeds, &draw, device);
         let lesson = Lesson::new(batch, &levels, &mut seeds);
         let share = tokens.len() / args.replicas;
@@ -277,10 +285,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
             let shape = clips.shape()?;
-            let latents =
-                parameters.with_values(&adam.average, || model.sample(&samples, shape, &levels, 1.0, device));
+            let latents = parameters
+                .with_values(&adam.average, || model.sample(&samples, shape, None, (&levels, 1.0), device));
             let rows = decode_rows(&vae, &latents, &configs.statistics);
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
+            if let Some(pairs) = &pairs {
+                let rows = parameters.with_values(&adam.average, || {
+                    pairs_sheet(&model, pairs, &vae, &configs.statistics, (&levels, 1.0), device)
+                });
+                sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
+            }
         }
     }
     bar.finish();
@@ -295,6 +309,7 @@ mod tests {
         let options = (Kind::Float, tch::Device::Cpu);
         let batch = Batch {
             clips: Tensor::randn([3, 2, 4, 4, 4], options),
+            source: Some(Tensor::randn([3, 2, 4, 4, 4], options)),
             noise: Tensor::randn([3, 2, 4, 4, 4], options),
             sigma: Tensor::zeros([3, 4], options),
             weight: Tensor::ones([3, 4], options),

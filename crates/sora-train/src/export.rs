@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 use sora_diffusion::models::AutoencoderKlWan;
-use sora_model::config::{SchedulerConfig, VaeConfig};
+use sora_model::config::{SchedulerConfig, TransformerConfig, VaeConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::parameters::Parameters;
@@ -110,6 +110,14 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
         part("transformer.", Kind::BFloat16),
         |config| merge(config, "WanTransformer3DModel", serde_json::to_value(&configs.transformer)?),
     )?;
+    if configs.sources {
+        let tensors = part("source_embedding.", Kind::BFloat16);
+        component(out, "source_embedding", "diffusion_pytorch_model", tensors, |config| {
+            let TransformerConfig { in_channels, patch_size, .. } = &configs.transformer;
+            let sizes = json!({ "in_channels": in_channels, "patch_size": patch_size });
+            merge(config, "SoraSourceEmbedding", sizes)
+        })?;
+    }
     // Small, and transformers loads it in the format it is stored in: full precision.
     component(out, "text_encoder", "model", part("text_encoder.", Kind::Float), |config| {
         merge(config, "UMT5EncoderModel", serde_json::to_value(&configs.text_encoder)?)?;

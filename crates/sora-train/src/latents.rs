@@ -15,8 +15,8 @@ use crate::checkpoint::{self, write_whole};
 use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::parameters::Parameters;
 use crate::run::{Dtype, Run, device};
-use crate::video::clip_to_tensor;
-use crate::{presets, progress};
+use crate::video::{clip_to_tensor, to_tensor};
+use crate::{pairs, presets, progress};
 
 /// Options of `sora-train latents`.
 #[derive(clap::Args)]
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Clips to validate on instead of clips to learn from: other scenes, of the same combinations.
     #[arg(long)]
     validation: bool,
+    /// Pairs of clips of one scene in two styles, to learn restyling from (see `pairs.rs`), instead of single clips.
+    #[arg(long, conflicts_with_all = ["square_crop", "domain"])]
+    pairs: bool,
     /// Seed of the scenes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -127,15 +130,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         let shape = args.size.unwrap_or(MIXTURE[(shard % MIXTURE.len() as u64) as usize]);
         let mut latents = Vec::new();
+        let mut sources = Vec::new();
         let mut captions = Vec::new();
+        let encode = |video: &Tensor| {
+            let z = vae.encode(&video.to_device(device).to_kind(args.dtype.large())).mode();
+            z.to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous()
+        };
         for i in 0..SHARD {
+            if args.pairs {
+                let (size, frames) = (shape.size, shape.frames);
+                let pair = pairs::pair(args.seed, purpose, shard * SHARD + i, size, frames);
+                let video = |pixels: &[u8]| {
+                    to_tensor(pixels, frames as i64, i64::from(size.height), i64::from(size.width))
+                };
+                latents.push(encode(&video(&pair.target)));
+                sources.push(encode(&video(&pair.source)));
+                let [short, detailed] = pair.prompts;
+                captions.push(Captions { short, detailed });
+                bar.inc(1);
+                continue;
+            }
             let scene = data::scene_of_split(args.seed, purpose, shard * SHARD + i, &domain, false);
             let mut video = clip_to_tensor(&scene.render(shape.size, shape.frames));
             if args.square_crop {
                 video = middle_square(&video);
             }
-            let z = vae.encode(&video.to_device(device).to_kind(args.dtype.large())).mode();
-            latents.push(z.to_device(tch::Device::Cpu).to_kind(Kind::Half).contiguous());
+            latents.push(encode(&video));
             captions.push(Captions { short: scene.caption(), detailed: scene.detailed_caption() });
             bar.inc(1);
         }
@@ -143,7 +163,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let json = serde_json::to_string(&captions)?;
         write_whole(&path.with_extension("json"), |p| Ok(fs::write(p, json)?))?;
         let latents = Tensor::cat(&latents, 0).contiguous();
-        write_whole(&path, |p| Ok(Tensor::write_safetensors(&[("latents", &latents)], p)?))?;
+        let mut tensors = vec![("latents", latents)];
+        if args.pairs {
+            tensors.push(("sources", Tensor::cat(&sources, 0).contiguous()));
+        }
+        write_whole(&path, |p| Ok(Tensor::write_safetensors(&tensors, p)?))?;
     }
     bar.finish();
     Ok(())
@@ -175,6 +199,8 @@ fn trained_vae_in(run: &Path, device: tch::Device, dtype: Dtype) -> anyhow::Resu
 pub(crate) struct Bucket {
     /// `[N, z_dim, T, H, W]` in half precision, as the VAE gives them.
     pub(crate) latents: Tensor,
+    /// The same of what is shown while they are made, in a folder of pairs.
+    pub(crate) sources: Option<Tensor>,
     /// (short, detailed) per clip.
     pub(crate) captions: Vec<(String, String)>,
 }
@@ -188,18 +214,25 @@ pub(crate) struct Dataset {
 impl Dataset {
     /// Reads every shard of a folder.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        type Shards = (Vec<Tensor>, Vec<(String, String)>);
+        type Shards = (Vec<Tensor>, Vec<Tensor>, Vec<(String, String)>);
         let mut shards: BTreeMap<Vec<i64>, Shards> = BTreeMap::new();
         for path in shard_paths(dir)? {
-            let mut tensors =
-                Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;
-            let latents = tensors.pop().with_context(|| format!("{} is empty", path.display()))?.1;
+            let tensors = Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;
+            let mut tensors: BTreeMap<String, Tensor> = tensors.into_iter().collect();
+            let latents =
+                tensors.remove("latents").with_context(|| format!("{} has no latents", path.display()))?;
             let json = path.with_extension("json");
             let text = fs::read_to_string(&json).with_context(|| format!("{}", json.display()))?;
             let list: Vec<Captions> =
                 serde_json::from_str(&text).with_context(|| format!("{}", json.display()))?;
-            let (clips, captions) = shards.entry(latents.size()[1..].to_vec()).or_default();
+            let (clips, sources, captions) = shards.entry(latents.size()[1..].to_vec()).or_default();
             clips.push(latents);
+            sources.extend(tensors.remove("sources"));
+            ensure!(
+                sources.is_empty() || sources.len() == clips.len(),
+                "{} holds pairs and single clips: they go into folders of their own",
+                dir.display()
+            );
             captions.extend(list.into_iter().map(|c| (c.short, c.detailed)));
         }
         ensure!(
@@ -209,7 +242,11 @@ impl Dataset {
         );
         let buckets = shards
             .into_values()
-            .map(|(latents, captions)| Bucket { latents: Tensor::cat(&latents, 0), captions })
+            .map(|(latents, sources, captions)| Bucket {
+                latents: Tensor::cat(&latents, 0),
+                sources: (!sources.is_empty()).then(|| Tensor::cat(&sources, 0)),
+                captions,
+            })
             .collect();
         Ok(Self { buckets })
     }

@@ -12,6 +12,7 @@ mod export;
 mod figure;
 mod latents;
 mod optimizer;
+mod pairs;
 mod parameters;
 mod presets;
 mod probe;

@@ -247,8 +247,13 @@ pub(crate) fn initial_value(entry: &Entry) -> Tensor {
     let fan_in = shape.iter().skip(1).product::<i64>().max(1) as f64;
     if is_norm {
         Tensor::ones(shape, options)
-    } else if last == "bias" || name == "proj_out.weight" || name.contains("relative_attention_bias") {
-        // proj_out at zero: the first prediction is the mean, not noise.
+    } else if name.starts_with("source_embedding.")
+        || last == "bias"
+        || name == "proj_out.weight"
+        || name.contains("relative_attention_bias")
+    {
+        // proj_out at zero: the first prediction is the mean, not noise. source_embedding at zero: a network that did
+        // without it begins at what it was.
         Tensor::zeros(shape, options)
     } else if last == "scale_shift_table" {
         Tensor::randn(shape, options) / (shape[shape.len() - 1] as f64).sqrt()

@@ -16,10 +16,10 @@ struct Leaf {
     stripe: f32,
 }
 
-/// RGB bytes `[T, H, W, 3]`.
-pub(crate) fn render(seeds: &mut Seeds, num_frames: usize, side: usize) -> Vec<u8> {
+/// RGB bytes `[T, height, width, 3]`.
+pub(crate) fn render(seeds: &mut Seeds, num_frames: usize, (width, height): (usize, usize)) -> Vec<u8> {
     let pan = [seeds.range(-2.0, 2.0), seeds.range(-2.0, 2.0)];
-    let scale = side as f32;
+    let scale = width.max(height) as f32;
     let leaves: Vec<Leaf> = (0..40 + seeds.below(60))
         .map(|_| {
             // Radii follow a power law, small ones on top.
@@ -39,10 +39,10 @@ pub(crate) fn render(seeds: &mut Seeds, num_frames: usize, side: usize) -> Vec<u
         (std::array::from_fn(|_| seeds.unit()), std::array::from_fn(|_| seeds.unit()));
     let grain = if seeds.unit() < 0.5 { seeds.range(0.0, 0.02) } else { 0.0 };
 
-    let mut frames = Vec::with_capacity(num_frames * side * side * 3);
+    let mut frames = Vec::with_capacity(num_frames * width * height * 3);
     for t in 0..num_frames {
-        for row in 0..side {
-            for column in 0..side {
+        for row in 0..height {
+            for column in 0..width {
                 let (x, y) = (column as f32, row as f32);
                 let blend = y / scale;
                 let mut colour: [f32; 3] = std::array::from_fn(|c| top[c] + (bottom[c] - top[c]) * blend);

@@ -57,6 +57,8 @@ pub(crate) struct Args {
     /// Folder of `sora-train latents`.
     #[arg(long, default_value = "runs/latents")]
     latents: PathBuf,
+    #[command(flatten)]
+    pairs: PairsArgs,
     /// Folder of `sora-train latents --validation`: the loss on these goes to `validation.csv` at every checkpoint.
     #[arg(long)]
     validation: Option<PathBuf>,
@@ -98,6 +100,46 @@ pub(crate) struct Args {
     every: u64,
 }
 
+/// Pairs to learn restyling from.
+#[derive(clap::Args)]
+pub(crate) struct PairsArgs {
+    /// Folder of `sora-train latents --pairs`: with it the transformer also learns to restyle what it is shown.
+    #[arg(long)]
+    pairs: Option<PathBuf>,
+    /// Share of the steps that learn from pairs, 0 to 1.
+    #[arg(long, default_value_t = 0.35, value_parser = share)]
+    restyling: f64,
+}
+
+impl PairsArgs {
+    /// The pairs, for a network that sees sources.
+    pub(crate) fn open(&self, configs: &Configs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Clips>> {
+        let Some(dir) = &self.pairs else { return Ok(None) };
+        let data = Dataset::open(dir)?;
+        anyhow::ensure!(
+            data.buckets.iter().all(|bucket| bucket.sources.is_some()),
+            "{} holds single clips, not pairs",
+            dir.display()
+        );
+        anyhow::ensure!(configs.sources, "the run was begun without pairs: its network sees no sources");
+        Clips::new(data, &configs.statistics, tokenizer).map(Some)
+    }
+
+    /// What step `step` learns from.
+    pub(crate) fn choose<'a>(
+        &self,
+        clips: &'a Clips,
+        pairs: Option<&'a Clips>,
+        seed: u64,
+        step: u64,
+    ) -> &'a Clips {
+        match pairs {
+            Some(pairs) if f64::from(Seeds::new(seed, step, 6).unit()) < self.restyling => pairs,
+            _ => clips,
+        }
+    }
+}
+
 /// Positions of a prompt, padding included: what `WanPipeline` uses.
 pub(crate) const MAX_SEQUENCE_LENGTH: i64 = 512;
 
@@ -122,9 +164,12 @@ pub(crate) struct Configs {
     pub(crate) text_encoder: TextEncoderConfig,
     /// What its latents are normalised by.
     pub(crate) statistics: Statistics,
+    /// Whether the transformer has a source embedding.
+    #[serde(default)]
+    pub(crate) sources: bool,
 }
 
-/// Both networks over one set of parameters; keys `text_encoder.…` and `transformer.…`.
+/// Both networks over one set of parameters; keys `text_encoder.…`, `transformer.…` and `source_embedding.…`.
 pub(crate) struct TextToLatents {
     pub(crate) text_encoder: Umt5EncoderModel,
     pub(crate) transformer: WanTransformer3DModel,
@@ -137,10 +182,12 @@ impl TextToLatents {
     }
 
     pub(crate) fn new(weights: &Weights, configs: &Configs) -> sora_diffusion::Result<Self> {
-        Ok(Self {
-            text_encoder: Umt5EncoderModel::new(&weights.pp("text_encoder"), &configs.text_encoder)?,
-            transformer: WanTransformer3DModel::new(&weights.pp("transformer"), &configs.transformer)?,
-        })
+        let text_encoder = Umt5EncoderModel::new(&weights.pp("text_encoder"), &configs.text_encoder)?;
+        let mut transformer = WanTransformer3DModel::new(&weights.pp("transformer"), &configs.transformer)?;
+        if configs.sources {
+            transformer = transformer.with_source_embedding(&weights.pp("source_embedding"))?;
+        }
+        Ok(Self { text_encoder, transformer })
     }
 
     /// A batch of token lists as the transformer's blocks see them.
@@ -166,7 +213,7 @@ impl TextToLatents {
         self.transformer.encode_context(&hidden, Some(&weights))
     }
 
-    /// Velocity of noisy latents; `sigma` is `[B]`, or `[B, F]` with one level per latent frame.
+    /// Velocity of noisy latents, with those of a source behind them or without; `sigma` is `[B]`, or `[B, F]` with one level per latent frame.
     pub(crate) fn velocity(
         &self,
         latents: &Tensor,
@@ -177,14 +224,14 @@ impl TextToLatents {
         self.transformer.forward_masked(latents, &(sigma * 1000.0), context, mask)
     }
 
-    /// Draws clips with Euler steps between `levels`, with guidance above 1: a look at the training, not the
-    /// product's sampler.
+    /// Draws clips with Euler steps between `levels`, with guidance above 1, of `source` where there is one: a look at
+    /// the training, not the product's sampler.
     pub(crate) fn sample(
         &self,
         prompts: &[Vec<i64>],
         shape: [i64; 4],
-        levels: &[f64],
-        guidance: f64,
+        source: Option<&Tensor>,
+        (levels, guidance): (&[f64], f64),
         device: Device,
     ) -> Tensor {
         let _no_grad = tch::no_grad_guard();
@@ -197,9 +244,10 @@ impl TextToLatents {
         for pair in levels.windows(2) {
             let (now, next) = (pair[0], pair[1]);
             let sigma = Tensor::full([n], now, (Kind::Float, device));
-            let mut v = self.velocity(&x, &sigma, &with, None);
+            let seen = source.map_or_else(|| x.shallow_clone(), |source| Tensor::cat(&[&x, source], 1));
+            let mut v = self.velocity(&seen, &sigma, &with, None);
             if guidance > 1.0 {
-                let unconditional = self.velocity(&x, &sigma, &without, None);
+                let unconditional = self.velocity(&seen, &sigma, &without, None);
                 v = &unconditional + (v - &unconditional) * guidance;
             }
             x += v * (next - now);
@@ -220,7 +268,8 @@ impl Replica {
         tch::set_num_threads(threads);
         let context = self.model.context(tokens, batch.clips.device());
         let mask = batch.mask(&self.model.transformer);
-        let velocity = self.model.velocity(&batch.noisy(), &batch.sigma, &context, mask.as_ref());
+        let seen = batch.beside(&batch.noisy());
+        let velocity = self.model.velocity(&seen, &batch.sigma, &context, mask.as_ref());
         let loss = batch.mean_square(&(velocity - (&batch.noise - &batch.clips)));
         loss.backward();
         (loss.double_value(&[]), self.leaves.take_gradients())
@@ -286,10 +335,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         text_encoder: args.preset.text_encoder(vocabulary),
         // A run keeps what it was begun with, also when the data has grown since.
         statistics: presets::held::<Configs>(&args.run)?.map_or_else(|| data.statistics(), |c| c.statistics),
+        sources: args.pairs.pairs.is_some(),
     };
     let configs = presets::settle(&args.run, configs)?;
     let count = data.len();
     let clips = Clips::new(data, &configs.statistics, &tokenizer)?;
+    let pairs = args.pairs.open(&configs, &tokenizer)?;
     let samples: Vec<Vec<i64>> =
         SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
 
@@ -328,6 +379,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 5);
+        let clips = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
         let (batch, tokens) = clips.draw(&mut seeds, &draw, device);
         let share = tokens.len() / args.replicas;
         for replica in &mut replicas {
@@ -350,7 +402,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         tch::set_num_threads(args.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
         run.log(
-            "step,loss,gradient_norm,rate,latent_frames,causal",
+            "step,loss,gradient_norm,rate,latent_frames,causal,restyling",
             &[
                 (step + 1) as f64,
                 loss,
@@ -358,6 +410,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 rate,
                 batch.clips.size()[2] as f64,
                 f64::from(u8::from(batch.causal)),
+                f64::from(u8::from(batch.source.is_some())),
             ],
         )?;
         bar.set_message(format!("loss {recent:.4}"));
@@ -370,7 +423,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let shape = clips.shape()?;
             let (loss, latents) = parameters.with_values(&adam.average, || {
                 let loss = validation.as_ref().map(|validation| validation.loss(&model, device));
-                (loss, model.sample(&samples, shape, &levels, 3.0, device))
+                (loss, model.sample(&samples, shape, None, (&levels, 3.0), device))
             });
             if let Some(loss) = loss {
                 bar.suspend(|| eprintln!("step {}: validation loss {loss:.4}", step + 1));
@@ -379,10 +432,41 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             }
             let rows = decode_rows(&vae, &latents, &configs.statistics);
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
+            if let Some(pairs) = &pairs {
+                let rows = parameters.with_values(&adam.average, || {
+                    pairs_sheet(&model, pairs, &vae, &configs.statistics, (&levels, 1.0), device)
+                });
+                sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
+            }
         }
     }
     bar.finish();
     Ok(())
+}
+
+/// Pairs that a sheet shows.
+const SAMPLE_PAIRS: i64 = 8;
+
+/// Three rows for each of the first pairs: what is shown, what the model makes of it, what was to be made.
+pub(crate) fn pairs_sheet(
+    model: &TextToLatents,
+    pairs: &Clips,
+    vae: &AutoencoderKlWan,
+    statistics: &Statistics,
+    steps: (&[f64], f64),
+    device: Device,
+) -> Vec<Tensor> {
+    let first =
+        |latents: &Tensor| pairs.normalise(&latents.narrow(0, 0, SAMPLE_PAIRS.min(latents.size()[0])));
+    let target = first(&pairs.latents[0]).to_device(device);
+    let source = pairs.sources[0].as_ref().map(first).expect("pairs have sources").to_device(device);
+    let prompts: Vec<Vec<i64>> =
+        pairs.tokens[0].iter().take(target.size()[0] as usize).map(|[short, _]| short.clone()).collect();
+    let (_, c, t, h, w) = target.size5().expect("N C T H W");
+    let made = model.sample(&prompts, [c, t, h, w], Some(&source), steps, device);
+    let [shown, made, wanted] =
+        [&source, &made, &target].map(|latents| decode_rows(vae, latents, statistics));
+    shown.into_iter().zip(made).zip(wanted).flat_map(|((a, b), c)| [a, b, c]).collect()
 }
 
 /// What depends on the size of the patches.
@@ -437,6 +521,10 @@ fn begin_at(
     let file = init.join("transformer/diffusion_pytorch_model.safetensors");
     parameters.begin_at(&file, "transformer.", &OF_PATCHES)?;
     begin_at_patches(parameters, &file, patch)?;
+    let file = init.join("source_embedding/diffusion_pytorch_model.safetensors");
+    if file.exists() {
+        parameters.begin_at(&file, "source_embedding.", &[])?;
+    }
     let file = init.join("text_encoder/model.safetensors");
     parameters.begin_at(&file, "text_encoder.", &["shared.weight"])?;
     let tensors = Tensor::read_safetensors(&file)?;
@@ -478,7 +566,8 @@ mod tests {
         transformer.patch_size = [1, patch, patch];
         transformer.num_layers = 1;
         let statistics = Statistics { mean: vec![0.0; 2], std: vec![1.0; 2] };
-        let configs = Configs { text_encoder: preset.text_encoder(9), transformer, statistics };
+        let configs =
+            Configs { text_encoder: preset.text_encoder(9), transformer, statistics, sources: false };
         let (parameters, _) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
         (parameters, configs.transformer.patch_size)
     }

@@ -163,8 +163,8 @@ const TEXTURE_EVERY: u64 = 4;
 fn sample(domain: DomainChoice, run_seed: u64, index: u64, crop: u32, frames: usize) -> Tensor {
     let mut seeds = Seeds::new(run_seed, Purpose::Vae as u64, index);
     if seeds.below(TEXTURE_EVERY) == 0 {
-        let side = i64::from(crop);
-        return to_tensor(&textures::render(&mut seeds, frames, crop as usize), frames as i64, side, side);
+        let (side, sides) = (i64::from(crop), (crop as usize, crop as usize));
+        return to_tensor(&textures::render(&mut seeds, frames, sides), frames as i64, side, side);
     }
     let native = NATIVE_SIZES[seeds.below(NATIVE_SIZES.len() as u64) as usize];
     let size = Size { width: native.width.max(crop), height: native.height.max(crop) };

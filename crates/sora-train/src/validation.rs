@@ -36,15 +36,17 @@ impl Validation {
     pub(crate) fn loss(&self, model: &TextToLatents, device: Device) -> f64 {
         let _no_grad = tch::no_grad_guard();
         let (mut sum, mut count) = (0.0, 0.0);
-        for (latents, tokens) in self.clips.latents.iter().zip(&self.clips.tokens) {
+        let buckets = self.clips.latents.iter().zip(&self.clips.sources).zip(&self.clips.tokens);
+        for ((latents, sources), tokens) in buckets {
             let n = latents.size()[0].min(VALIDATION_CLIPS);
-            let clips = self.clips.normalise(&latents.narrow(0, 0, n)).to_device(device);
+            let first = |latents: &Tensor| self.clips.normalise(&latents.narrow(0, 0, n)).to_device(device);
+            let (clips, source) = (first(latents), sources.as_ref().map(first));
             let noise = seeded_noise(11, &clips.size()).to_device(device);
             // Logit-normal levels at evenly spaced probabilities.
             let normal = (Tensor::arange(n, (Kind::Float, device)) + 0.5) / n as f64;
             let sigma = ((normal * 2.0 - 1.0).erfinv() * std::f64::consts::SQRT_2).sigmoid();
             let sigma = sigma.unsqueeze(1).expand([n, clips.size()[2]], false);
-            let batch = Batch { weight: sigma.ones_like(), clips, noise, sigma, causal: false };
+            let batch = Batch { weight: sigma.ones_like(), clips, source, noise, sigma, causal: false };
             let choose = |[short, detailed]: &'_ [Vec<i64>; 2]| match self.captions {
                 CaptionChoice::Detailed => detailed.clone(),
                 CaptionChoice::Both | CaptionChoice::Short => short.clone(),
@@ -56,7 +58,7 @@ impl Validation {
                 let tokens: Vec<&[i64]> =
                     tokens[at as usize..(at + len) as usize].iter().map(Vec::as_slice).collect();
                 let context = model.context(&tokens, device);
-                let velocity = model.velocity(&part.noisy(), &part.sigma, &context, None);
+                let velocity = model.velocity(&part.beside(&part.noisy()), &part.sigma, &context, None);
                 let loss = part.mean_square(&(velocity - (&part.noise - &part.clips)));
                 sum += loss.double_value(&[]) * len as f64;
                 count += len as f64;

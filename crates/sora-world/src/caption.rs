@@ -116,6 +116,17 @@ fn drawn(style: Style) -> (&'static str, &'static str, &'static str) {
     }
 }
 
+impl Style {
+    /// What somebody would ask for who wants a picture in this style: in few words, as a thing, and in detail.
+    pub fn phrases(self) -> [&'static str; 3] {
+        let (before, after, detailed) = drawn(self);
+        match self {
+            Style::Shaded => ["3d rendering", "a 3d rendering", detailed],
+            _ => [after.trim_start_matches(", "), before.trim_end_matches(" of "), detailed],
+        }
+    }
+}
+
 impl Scene {
     fn noun(&self, size: &str, texture: Texture, colour: Colour, subject: Subject) -> String {
         let mut words = Vec::new();

@@ -26,6 +26,7 @@ mod ground;
 mod material;
 mod math;
 mod motion;
+mod redraw;
 mod render;
 mod rig;
 mod rng;
@@ -42,4 +43,5 @@ pub use attributes::{
 };
 pub use clip::{CameraPose, Clip, Event, FRAMES_PER_SECOND, FrameTruth, Keys, ObjectTruth, Size};
 pub use domain::Domain;
+pub use redraw::redraw;
 pub use scene::Scene;

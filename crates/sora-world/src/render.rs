@@ -362,7 +362,7 @@ fn truth(
 }
 
 /// sRGB bytes of 4096 linear values. The curve is a sum of roots (exact everywhere) close to the standard's.
-fn encoding() -> Vec<u8> {
+pub(crate) fn encoding() -> Vec<u8> {
     (0..4096)
         .map(|i| {
             let linear = i as f32 / 4095.0;

@@ -297,7 +297,7 @@ fn posterize(c: Vec3) -> Vec3 {
 }
 
 /// Two passes of a box of about `radius` pixels each way, along both axes; fractions of pixels count.
-fn blur(plane: &mut [f32], width: usize, height: usize, radius: f32) {
+pub(crate) fn blur(plane: &mut [f32], width: usize, height: usize, radius: f32) {
     let pass = |plane: &mut [f32], length: usize, stride: usize, lines: usize, across: usize| {
         let whole = radius as usize;
         let part = radius - whole as f32;

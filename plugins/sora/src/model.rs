@@ -28,6 +28,8 @@ pub(crate) struct ModelInfo {
     pub(crate) latent_frames: u32,
     /// By how much the noise levels of its schedule are shifted.
     pub(crate) shift: f64,
+    /// Whether it was taught to restyle video that it sees.
+    pub(crate) restyles: bool,
     pub(crate) options: ModelOptions,
     /// What the transformer's weights are.
     pub(crate) weights: WeightsDigest,
@@ -74,6 +76,7 @@ impl ModelInfo {
             first_block_frames: (1 + latent_frames * (dir.causal().block_size(0) - 1)) as u32,
             latent_frames: latent_frames as u32,
             shift: dir.scheduler().shift_of_flow(),
+            restyles: dir.source_embedding_weights().is_some(),
             options: ModelOptions {
                 model_path: path,
                 transformer_file: choice.transformer_file.clone(),

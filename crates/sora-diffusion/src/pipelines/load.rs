@@ -99,11 +99,17 @@ impl TextToVideoPipeline {
                 |weights| WanTransformer3DModel::with_numerics(weights, config, numerics),
             )
         };
-        let first = transformer("transformer", dir.transformer_weights(), dir.transformer())?;
+        let mut first = transformer("transformer", dir.transformer_weights(), dir.transformer())?;
         let second = match (dir.transformer_2_weights(), dir.transformer_2()) {
             (Some(files), Some(config)) => Some(transformer("transformer_2", files, config)?),
             _ => None,
         };
+        if let Some(files) = dir.source_embedding_weights() {
+            let kind = (kinds.transformer, [].as_slice());
+            first = loader.component("source_embedding", files, kind, &[], |weights| {
+                first.with_source_embedding(weights)
+            })?;
+        }
         let (vae, tiny_vae) = match tiny {
             None => {
                 let vae = loader.component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
@@ -208,8 +214,10 @@ impl TextToVideoPipeline {
 }
 
 fn total_bytes(dir: &ModelDir, vae: &WeightFiles, text_encoder: Option<&WeightFiles>) -> u64 {
-    [Some(dir.transformer_weights()), dir.transformer_2_weights(), Some(vae), text_encoder]
+    let transformers = [Some(dir.transformer_weights()), dir.transformer_2_weights()];
+    transformers
         .into_iter()
+        .chain([dir.source_embedding_weights(), Some(vae), text_encoder])
         .flatten()
         .map(WeightFiles::total_bytes)
         .sum()

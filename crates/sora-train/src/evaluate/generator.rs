@@ -4,16 +4,42 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::models::transformer_wan::CacheLimits;
 use sora_diffusion::pipelines::{
-    BlockRequest, GenerationRequest, LoadOptions, StreamOptions, TextToVideoPipeline,
+    BlockRequest, BlockSource, GenerationRequest, LoadOptions, StreamOptions, TextToVideoPipeline,
 };
 use sora_model::defaults::NativeSettings;
 use sora_world::Size;
 use tch::Tensor;
 
 use crate::video::to_tensor;
+
+/// A way to restyle video, as the property `method` of `soratransform` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// The model sees it.
+    Learned,
+    /// FlowEdit.
+    Difference,
+    /// SDEdit.
+    Noise,
+}
+
+impl Method {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Learned, Self::Difference, Self::Noise];
+
+    /// Its nick.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Difference => "difference",
+            Self::Noise => "noise",
+        }
+    }
+}
 
 /// What a stream remembers, in latent frames.
 pub(crate) const MEMORY: CacheLimits = CacheLimits { sink: 1, frames: 6 };
@@ -88,6 +114,59 @@ impl Generator {
             ControlFlow::Continue(())
         })?;
         Ok(frames)
+    }
+
+    /// Whether the model can restyle video so.
+    pub(crate) fn knows(&self, method: Method) -> bool {
+        method != Method::Learned || self.pipeline.dir().source_embedding_weights().is_some()
+    }
+
+    /// RGB bytes `[T, H, W, 3]` restyled block by block, as many; T is one more than whole blocks. The same noise for
+    /// every block, as the element does it.
+    pub(crate) fn restyled(
+        &self,
+        frames: &[u8],
+        size: Size,
+        prompt: &str,
+        method: Method,
+        (strength, seed): (f64, u64),
+    ) -> anyhow::Result<Vec<u8>> {
+        let (width, height) = (i64::from(size.width), i64::from(size.height));
+        let mut stream = self.pipeline.open_stream(&StreamOptions { width, height, seed, memory: None })?;
+        let (mut rest, mut made) = (frames, Vec::with_capacity(frames.len()));
+        while !rest.is_empty() {
+            let bytes = (stream.block_frames() * width * height * 3) as usize;
+            let (pixels, later) = rest.split_at_checked(bytes).context("the last block is not whole")?;
+            rest = later;
+            let source = BlockSource {
+                pixels,
+                strength,
+                fresh_noise: false,
+                motion_adaptive: false,
+                source_prompt: (method == Method::Difference).then_some(""),
+                shown: method == Method::Learned,
+                cut: false,
+            };
+            let block = BlockRequest {
+                prompt,
+                keep_past: false,
+                fade: None,
+                negative_prompt: "",
+                guidance_scale: self.native.guidance_scale,
+                num_inference_steps: self.native.num_inference_steps.into(),
+                source: Some(source),
+            };
+            self.pipeline.next_block(
+                &mut stream,
+                &block,
+                &mut |_| ControlFlow::Continue(()),
+                &mut |batch| {
+                    made.extend_from_slice(batch.data);
+                    ControlFlow::Continue(())
+                },
+            )?;
+        }
+        Ok(made)
     }
 
     /// A stream of at least `num_frames` frames, handed over in windows of `window` frames `[3, T, H, W]` in

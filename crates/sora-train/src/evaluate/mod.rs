@@ -11,6 +11,7 @@ mod orbit;
 mod permanence;
 mod reader;
 mod report;
+mod restyling;
 mod vae;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ enum Measure {
     Permanence,
     /// Claim (f), interaction: marks that stay.
     Marks,
+    /// Style and structure of restyled video.
+    Restyling,
 }
 
 /// How scenes are asked for.
@@ -71,13 +74,13 @@ pub(crate) struct Args {
     /// What to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
         Measure::Following, Measure::Vae, Measure::Diversity, Measure::Drift, Measure::Orbit, Measure::Permanence,
-        Measure::Marks,
+        Measure::Marks, Measure::Restyling,
     ])]
     measures: Vec<Measure>,
     /// Clips for prompt-following and the Fréchet distance; at least 3.
     #[arg(long, default_value_t = 120)]
     clips: u64,
-    /// Clips for each of the claims; at least 1.
+    /// Clips for each of the claims and each kind of restyled video; at least 1.
     #[arg(long, default_value_t = 24)]
     claim_clips: u64,
     /// Streams of each length.
@@ -95,7 +98,7 @@ pub(crate) struct Args {
     /// Denoising steps, instead of the model's own number.
     #[arg(long)]
     steps: Option<u32>,
-    /// Folder of PNG photographs for the VAE; without it, procedural textures.
+    /// Folder of PNG photographs for the VAE, instead of procedural textures, and to be restyled.
     #[arg(long)]
     photos: Option<PathBuf>,
     /// Seed of scenes and noise.
@@ -191,6 +194,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Measure::Orbit => orbit::run(&bench, &mut report)?,
             Measure::Permanence => permanence::run(&bench, &mut report)?,
             Measure::Marks => marks::run(&bench, &mut report)?,
+            Measure::Restyling => restyling::run(&bench, &mut report)?,
         }
         report.save()?;
         eprintln!("{measure:?}: done, see {}", report.file("report.md").display());

@@ -88,12 +88,12 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
 }
 
 fn texture(seed: u64, index: u64) -> Tensor {
-    let bytes = textures::render(&mut Seeds::new(seed, Purpose::Evaluation as u64, index), 1, 128);
+    let bytes = textures::render(&mut Seeds::new(seed, Purpose::Evaluation as u64, index), 1, (128, 128));
     to_tensor(&bytes, 1, 128, 128)
 }
 
 /// All PNG files of a folder, in the order of their names.
-fn photographs(dir: &Path) -> anyhow::Result<Vec<(String, Tensor)>> {
+pub(super) fn photographs(dir: &Path) -> anyhow::Result<Vec<(String, Tensor)>> {
     let entries = std::fs::read_dir(dir).with_context(|| format!("photos folder {}", dir.display()))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))

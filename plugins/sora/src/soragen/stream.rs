@@ -27,8 +27,9 @@ impl Worker {
         generation: &Generation,
         opening: Opening,
     ) -> Result<(), EngineError> {
-        let mut maker = Maker::open(self, model, generation)?;
         let Opening { image, video, looped } = opening;
+        let ahead = generation.num_frames == 0 && video.is_none() && !looped;
+        let mut maker = Maker::open(self, model, generation, ahead)?;
         if let Some((path, mode)) = video {
             return maker.after_or_before(&path, mode, looped);
         }
@@ -55,12 +56,19 @@ pub(super) struct Maker<'a> {
     fading: Option<Fading>,
     /// A block has been made: there is something that a prompt can fade in over.
     begun: bool,
-    /// Frames that have been handed over.
+    /// The number of the next block's first frame.
     frame: u64,
+    /// Blocks are decoded while the next one is denoised: there is no end that has to be met.
+    ahead: bool,
 }
 
 impl<'a> Maker<'a> {
-    fn open(worker: &'a Worker, model: &Arc<Model>, generation: &'a Generation) -> Result<Self, EngineError> {
+    fn open(
+        worker: &'a Worker,
+        model: &Arc<Model>,
+        generation: &'a Generation,
+        ahead: bool,
+    ) -> Result<Self, EngineError> {
         let Generation { width, height, seed, .. } = *generation;
         let shown = Wishes {
             prompt: generation.prompt.clone(),
@@ -69,8 +77,8 @@ impl<'a> Maker<'a> {
             keep_past: false,
             fade: Duration::ZERO,
         };
-        let stream = Stream::open(model, StreamOptions { width, height, seed })?;
-        Ok(Self { worker, generation, stream, shown, fading: None, begun: false, frame: 0 })
+        let stream = Stream::open(model, StreamOptions { width, height, seed, ahead })?;
+        Ok(Self { worker, generation, stream, shown, fading: None, begun: false, frame: 0, ahead })
     }
 
     /// Bytes of a frame.
@@ -84,7 +92,7 @@ impl<'a> Maker<'a> {
         while length == 0 || self.frame < length {
             // Nothing of the picture is made anew: the model remembers it as the first frame.
             let block = self.block(picture.as_deref().map(Source::as_it_is))?;
-            let Some(mut made) = block else { return Ok(()) };
+            let Some(mut made) = block else { break };
             picture = None;
             if length > 0 {
                 // The last block may be longer than what is left of the clip.
@@ -92,10 +100,13 @@ impl<'a> Maker<'a> {
             }
             self.show(&made)?;
         }
-        Ok(())
+        let mut making = Making { worker: self.worker, made: Vec::new() };
+        self.stream.finish(&mut making)?;
+        let made = making.made;
+        self.show(&made)
     }
 
-    /// Makes the next block; `None` when the storyboard is over.
+    /// Makes the next block, and gives its frames, or those of the block before where blocks are made ahead; `None` when the storyboard is over.
     pub(super) fn block(&mut self, source: Option<Source<'_>>) -> Result<Option<Vec<u8>>, EngineError> {
         loop {
             let element = self.worker.element().ok_or(EngineError::Cancelled)?;
@@ -126,9 +137,13 @@ impl<'a> Maker<'a> {
             guidance_scale: self.shown.guidance_scale,
             source,
         };
+        let frames = self.stream.block_frames() as u64;
         let mut making = Making { worker: self.worker, made: Vec::new() };
         self.stream.next_block(&block, &mut making)?;
         let made = making.made;
+        if self.ahead {
+            self.frame += frames;
+        }
         self.begun = true;
         if share >= 1.0 {
             self.fading = None;
@@ -165,7 +180,12 @@ impl<'a> Maker<'a> {
 
     /// Hands frames over; waits while downstream is behind.
     pub(super) fn show(&mut self, frames: &[u8]) -> Result<(), EngineError> {
-        self.frame += (frames.len() / self.frame_size()) as u64;
+        if frames.is_empty() {
+            return Ok(());
+        }
+        if !self.ahead {
+            self.frame += (frames.len() / self.frame_size()) as u64;
+        }
         self.worker.frames_flow();
         let wanted = self.worker.job.push(frames, self.frame_size());
         if wanted { Ok(()) } else { Err(EngineError::Cancelled) }

@@ -33,7 +33,7 @@ impl<'a> Transition<'a> {
         owner: &'a dyn Owner,
         (tail, block_frames, blocks): (&[Vec<u8>], usize, usize),
     ) -> Result<Self, EngineError> {
-        let stream = Stream::open(model, StreamOptions { width, height, seed: plan.seed })?;
+        let stream = Stream::open(model, StreamOptions { width, height, seed: plan.seed, ahead: false })?;
         let first = stream.block_frames();
         let mut transition = Self { stream, plan, owner, made: 0, blocks: blocks.max(1), detail: None };
         for pixels in bridge::context(tail, first, block_frames) {

@@ -91,8 +91,9 @@ impl SoraTransform {
     /// How the next block is restyled; `None` where frames pass untouched.
     pub(super) fn style(&self) -> Option<Style> {
         let settings = self.settings().clone();
-        let native = self.state().model.as_ref().map(|model| model.native.clone())?;
-        settings.style(&native)
+        let (native, taught) =
+            self.state().model.as_ref().map(|model| (model.native.clone(), model.restyles))?;
+        settings.style(&native, taught)
     }
 
     /// How long a live block that is begun may wait for its next frame.
@@ -175,6 +176,7 @@ impl SoraTransform {
         settings.check().map_err(refuse)?;
         let model = self.state().model.clone();
         let model = model.ok_or_else(|| refuse("soratransform was not brought to READY".into()))?;
+        settings.check_model(&model.name, model.restyles).map_err(refuse)?;
         let (n, d) = model.native.frame_rate;
         let seed = settings.seed();
         let line = Arc::<FrameLine>::default();

@@ -44,8 +44,17 @@ glib::wrapper! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstSoraRestyleMethod")]
 pub enum Method {
-    /// FlowEdit, arXiv 2412.08629.
+    /// By whether the model has a source embedding.
     #[default]
+    #[enum_value(name = "learned where the model was taught to restyle, else difference", nick = "auto")]
+    Auto,
+    /// Pairs of videos of one scene have taught the model what becomes of which.
+    #[enum_value(
+        name = "The model sees the video while it makes the new one: shapes are kept; only for models that were taught to restyle",
+        nick = "learned"
+    )]
+    Learned,
+    /// FlowEdit, arXiv 2412.08629.
     #[enum_value(
         name = "What the prompt asks for beyond source-prompt is added step by step: shapes are kept; two passes per step",
         nick = "difference"

@@ -43,6 +43,7 @@ mod tests {
             prompt: "pencil sketch".into(),
             negative_prompt: String::new(),
             source_prompt: None,
+            shown: false,
             strength: 0.5,
             fresh_noise: false,
             motion_adaptive: false,

@@ -31,7 +31,7 @@ impl Restyler {
         seed: u64,
         latent_frames: u32,
     ) -> Result<Self, EngineError> {
-        let stream = Stream::open(model, StreamOptions { width, height, seed })?;
+        let stream = Stream::open(model, StreamOptions { width, height, seed, ahead: false })?;
         Ok(Self { stream, latent_frames: latent_frames.max(1) as usize })
     }
 
@@ -69,6 +69,7 @@ impl Restyler {
                 fresh_noise: style.fresh_noise,
                 motion_adaptive: style.motion_adaptive,
                 source_prompt: style.source_prompt.as_deref(),
+                shown: style.shown,
                 cut: false,
             }),
         };

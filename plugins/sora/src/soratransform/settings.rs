@@ -61,6 +61,8 @@ pub(super) struct Style {
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
     pub(super) source_prompt: Option<String>,
+    /// Whether the model sees the video.
+    pub(super) shown: bool,
     /// Above 0.
     pub(super) strength: f64,
     pub(super) fresh_noise: bool,
@@ -82,6 +84,16 @@ impl Settings {
         Ok(())
     }
 
+    /// Refuses what this model cannot do.
+    pub(super) fn check_model(&self, name: &str, taught: bool) -> Result<(), String> {
+        if self.method == Method::Learned && !taught {
+            return Err(format!(
+                "method is learned, but {name} was not taught to restyle (it has no source_embedding); use auto, difference or noise"
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether frames go through untouched.
     pub(super) fn passes_through(&self) -> bool {
         // Not a number restyles nothing either.
@@ -89,12 +101,18 @@ impl Settings {
     }
 
     /// How the next block is restyled; `None` where frames go through untouched. What was set to nonsense while
-    /// playing is read as well as it can be.
-    pub(super) fn style(&self, native: &NativeSettings) -> Option<Style> {
+    /// playing is read as well as it can be. `taught` says whether the model was taught to restyle.
+    pub(super) fn style(&self, native: &NativeSettings, taught: bool) -> Option<Style> {
+        let method = match self.method {
+            Method::Auto | Method::Learned if taught => Method::Learned,
+            Method::Auto | Method::Learned => Method::Difference,
+            asked => asked,
+        };
         (!self.passes_through()).then(|| Style {
             prompt: self.prompt.shown(),
             negative_prompt: self.negative_prompt.shown(),
-            source_prompt: (self.method == Method::Difference).then(|| self.source_prompt.shown()),
+            shown: method == Method::Learned,
+            source_prompt: (method == Method::Difference).then(|| self.source_prompt.shown()),
             strength: self.strength,
             fresh_noise: self.noise_mode == NoiseMode::Fresh,
             motion_adaptive: self.motion_adaptive,
@@ -192,7 +210,7 @@ fn live_properties() -> Vec<glib::ParamSpec> {
             .default_value("")
             .mutable_playing()
             .build(),
-        glib::ParamSpecEnum::builder_with_default("method", Method::Difference)
+        glib::ParamSpecEnum::builder_with_default("method", Method::Auto)
             .nick("Method")
             .blurb("How a block is restyled")
             .mutable_playing()
@@ -309,7 +327,7 @@ mod tests {
 
     #[test]
     fn frames_pass_where_nothing_is_to_be_done() {
-        let style = |settings: Settings| settings.style(&native());
+        let style = |settings: Settings| settings.style(&native(), true);
         assert!(style(Settings::default()).is_some());
         assert!(style(Settings { enabled: false, ..Settings::default() }).is_none());
         assert!(style(Settings { strength: 0.0, ..Settings::default() }).is_none());
@@ -318,8 +336,27 @@ mod tests {
 
     #[test]
     fn what_is_not_set_is_the_models_own() {
-        let style = Settings::default().style(&native()).expect("it restyles");
+        let style = Settings::default().style(&native(), false).expect("it restyles");
         assert_eq!((style.num_inference_steps, style.guidance_scale), (50, 5.0));
+    }
+
+    #[test]
+    fn models_that_were_taught_to_restyle_see_the_video() {
+        let with = |method| Settings { method, ..Settings::default() };
+        for (method, taught, shown, contrasted) in [
+            (Method::Auto, true, true, false),
+            (Method::Auto, false, false, true),
+            (Method::Learned, true, true, false),
+            (Method::Difference, true, false, true),
+            (Method::Noise, true, false, false),
+        ] {
+            let style = with(method).style(&native(), taught).expect("it restyles");
+            assert_eq!((style.shown, style.source_prompt.is_some()), (shown, contrasted), "{method:?}");
+        }
+        with(Method::Learned).check_model("m", true).expect("it was taught");
+        with(Method::Auto).check_model("m", false).expect("there is another way");
+        let error = with(Method::Learned).check_model("m", false).expect_err("it was not taught");
+        assert!(error.contains("method is learned") && error.contains(" m "), "{error}");
     }
 
     #[test]

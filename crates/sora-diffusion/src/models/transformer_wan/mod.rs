@@ -56,6 +56,7 @@ pub struct WanTransformer3DModel {
     config: TransformerConfig,
     rope: RotaryPosEmbed,
     patch_embedding: Linear,
+    source_embedding: Option<Linear>,
     time_embedder: TimeEmbedder,
     text_embedder: TextEmbedder,
     blocks: Vec<WanTransformerBlock>,
@@ -93,6 +94,7 @@ impl WanTransformer3DModel {
                 dim,
                 &config.patch_size,
             )?,
+            source_embedding: None,
             time_embedder: TimeEmbedder::new(&embedder, config.freq_dim, dim, numerics)?,
             text_embedder: TextEmbedder::new(&embedder.pp("text_embedder"), config.text_dim, dim)?,
             blocks,
@@ -102,6 +104,23 @@ impl WanTransformer3DModel {
             config: config.clone(),
             numerics,
         })
+    }
+
+    /// Lets it see the latents of a source video beside the noisy ones: a second patch embedding, whose tokens are added
+    /// to those of the first. It is no part of `WanTransformer3DModel`, which computes as ever where there is no source.
+    ///
+    /// # Errors
+    /// Those of [`Weights::get`].
+    pub fn with_source_embedding(mut self, weights: &Weights) -> Result<Self> {
+        let TransformerConfig { in_channels, patch_size, .. } = &self.config;
+        let dim = self.config.inner_dim();
+        self.source_embedding = Some(Linear::from_conv(weights, *in_channels, dim, patch_size)?);
+        Ok(self)
+    }
+
+    /// Whether it can be shown a source.
+    pub fn sees_sources(&self) -> bool {
+        self.source_embedding.is_some()
     }
 
     /// The config it was built from.
@@ -144,7 +163,9 @@ impl WanTransformer3DModel {
 
     /// Predicts the velocity.
     ///
-    /// * `hidden_states`: noisy latents `[B, C, T, H, W]`; T, H, W multiples of the patch size.
+    /// * `hidden_states`: noisy latents `[B, C, T, H, W]`; T, H, W multiples of the patch size. Or, for a network that
+    ///   [sees sources](Self::sees_sources), `[B, 2·C, T, H, W]`: after the channels of the noisy latents those of the
+    ///   source, which are clean.
     /// * `timestep`: 0 (clean) to 1000 (noise), `[B]`, or `[B, G]` with one value per group of N/G
     ///   consecutive tokens (G = F gives every latent frame its own).
     ///
@@ -186,12 +207,21 @@ impl WanTransformer3DModel {
         let dim = self.config.inner_dim();
 
         // 1. Patches → tokens, as a linear layer over the flattened patch: B C T H W → B N D
-        let patches = hidden_states
-            .to_kind(self.kind())
-            .reshape([b, c, f, p_t, h, p_h, w, p_w])
-            .permute([0, 2, 4, 6, 1, 3, 5, 7])
-            .reshape([b, n, c * p_t * p_h * p_w]);
-        let mut x = self.patch_embedding.forward(&patches);
+        let patches = |first: i64, channels: i64| {
+            hidden_states
+                .narrow(1, first, channels)
+                .to_kind(self.kind())
+                .reshape([b, channels, f, p_t, h, p_h, w, p_w])
+                .permute([0, 2, 4, 6, 1, 3, 5, 7])
+                .reshape([b, n, channels * p_t * p_h * p_w])
+        };
+        let noisy = self.config.in_channels;
+        let mut x = self.patch_embedding.forward(&patches(0, noisy));
+        if c > noisy {
+            let embedding =
+                self.source_embedding.as_ref().expect("a source is for networks that see sources");
+            x += embedding.forward(&patches(noisy, c - noisy));
+        }
 
         // 2. Conditions
         let (temb, timestep_proj) = self.time_embedder.forward(timestep, self.kind());

@@ -78,6 +78,9 @@ pub struct BlockSource<'a> {
     /// What the frames show. With it only the difference between this prompt and the block's is applied to them
     /// (FlowEdit, arXiv 2412.08629), in two passes per step; without it they are noised and denoised (SDEdit).
     pub source_prompt: Option<&'a str>,
+    /// The model sees the frames beside the noise that it makes the block from, as it was taught on pairs of videos of one
+    /// scene; only for models with a source embedding.
+    pub shown: bool,
     /// The frames do not follow those that were given before: the encoder forgets these, and sees the first of the
     /// new ones as having stood still before.
     pub cut: bool,
@@ -90,7 +93,7 @@ pub struct BlockStream {
     /// The past of the source, where a source prompt is given.
     source_memory: Memory,
     encoder: FeatureCache,
-    decoder: DecoderMemory,
+    decoder: BlockDecoder,
     pace: Pace,
     /// Blocks made.
     blocks: u64,
@@ -134,6 +137,17 @@ impl BlockStream {
     }
 }
 
+/// A block that is denoised and not decoded: `[1, z_dim, T', H', W']` in f32.
+pub struct BlockLatents {
+    latents: Tensor,
+    /// Which block of its stream it is.
+    number: u64,
+}
+
+/// What the VAE keeps of the blocks before. It goes through the blocks of one stream, in their order.
+#[derive(Default)]
+pub struct BlockDecoder(DecoderMemory);
+
 /// Where denoising begins.
 struct Beginning {
     noise: Tensor,
@@ -141,6 +155,8 @@ struct Beginning {
     fresh: Fresh,
     /// The source's latents, as the transformer sees them.
     clean: Option<Tensor>,
+    /// Whether it sees them.
+    shown: bool,
     /// The noise levels to visit.
     levels: Vec<f64>,
 }
@@ -148,6 +164,8 @@ struct Beginning {
 /// A block that was made: latents `[1, z_dim, T', H', W']` in f32.
 struct Made {
     latents: Tensor,
+    /// The same with the source that it was made from, if the transformer has seen one.
+    seen: Tensor,
     /// Its source's, where the stream remembers that too.
     source: Option<Tensor>,
 }
@@ -174,7 +192,7 @@ impl TextToVideoPipeline {
             memory: Memory::new(memory, self.dir.causal().rotation),
             source_memory: Memory::new(memory, self.dir.causal().rotation),
             encoder: FeatureCache::new(),
-            decoder: DecoderMemory::default(),
+            decoder: BlockDecoder::default(),
             pace: Pace::default(),
             blocks: 0,
             factor: self.vae.config().temporal_scale_factor(),
@@ -205,6 +223,28 @@ impl TextToVideoPipeline {
         on_progress: &mut OnProgress<'_>,
         on_frames: &mut OnFrames<'_>,
     ) -> Result<()> {
+        // What decodes is apart from what denoises.
+        let mut decoder = std::mem::take(&mut stream.decoder);
+        let made = self.next_latents(stream, request, on_progress, &mut |latents| {
+            self.decode_block(&mut decoder, &latents, on_frames)
+        });
+        stream.decoder = decoder;
+        made
+    }
+
+    /// Makes the next block as far as its latents, and hands them to `on_latents` before the stream has remembered them.
+    /// [`Self::decode_block`] makes frames of them, on another thread if need be: the next block may be denoised
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::next_block`], and those of `on_latents`, which break the stream.
+    pub fn next_latents(
+        &self,
+        stream: &mut BlockStream,
+        request: &BlockRequest<'_>,
+        on_progress: &mut OnProgress<'_>,
+        on_latents: &mut dyn FnMut(BlockLatents) -> Result<()>,
+    ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         if stream.broken {
             return Err(DiffusionError::Unsupported("the stream was broken off: open another".into()));
@@ -212,28 +252,40 @@ impl TextToVideoPipeline {
         self.check_block(stream, request)?;
         stream.broken = true;
         let made = self.block_latents(stream, request, on_progress)?;
-        let (data, video) = {
-            let _span = tracing::debug_span!("decode", block = stream.blocks).entered();
-            let video = self.decode_chunk(&made.latents, &mut stream.decoder);
-            (to_rgb8(&video), video)
-        };
+        let number = stream.blocks;
         stream.blocks += 1;
-        let batch = FrameBatch {
-            data: &data,
-            num_frames: video.size()[2] as usize,
-            width: stream.options.width as usize,
-            height: stream.options.height as usize,
-        };
-        if on_frames(batch).is_break() {
-            return Err(DiffusionError::Cancelled);
-        }
+        on_latents(BlockLatents { latents: made.latents, number })?;
         // Only the next block needs it: whoever waits for this one's frames does not wait for that.
         let _span = tracing::debug_span!("remember").entered();
-        self.remember(&mut stream.memory, &made.latents);
+        self.remember(&mut stream.memory, &made.seen);
         if let Some(source) = &made.source {
             self.remember(&mut stream.source_memory, source);
         }
         stream.broken = false;
+        Ok(())
+    }
+
+    /// Makes frames of a block's latents. `decoder` has seen the blocks before it, and no others.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Cancelled`] after `on_frames` broke off.
+    pub fn decode_block(
+        &self,
+        decoder: &mut BlockDecoder,
+        block: &BlockLatents,
+        on_frames: &mut OnFrames<'_>,
+    ) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let (data, video) = {
+            let _span = tracing::debug_span!("decode", block = block.number).entered();
+            let video = self.decode_chunk(&block.latents, &mut decoder.0);
+            (to_rgb8(&video), video)
+        };
+        let (_, _, frames, height, width) = video.size5()?;
+        let [num_frames, height, width] = [frames, height, width].map(|side| side as usize);
+        if on_frames(FrameBatch { data: &data, num_frames, width, height }).is_break() {
+            return Err(DiffusionError::Cancelled);
+        }
         Ok(())
     }
 
@@ -254,6 +306,10 @@ impl TextToVideoPipeline {
         let Some(source) = &request.source else { return Ok(()) };
         if !(0.0..=1.0).contains(&source.strength) {
             return refuse("strength", source.strength.to_string(), "0 to 1");
+        }
+        if source.shown && !self.transformer.sees_sources() {
+            let bound = "false: the model has no source_embedding, it was not taught to look at one";
+            return refuse("shown, of the source,", "true".into(), bound);
         }
         let BlockStream { options: StreamOptions { width, height, .. }, .. } = stream;
         let (frame, latent) = (width * height * 3, stream.latent_frames(Some(source)));
@@ -279,7 +335,7 @@ impl TextToVideoPipeline {
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
         let BlockRequest { prompt, fade, keep_past, .. } = *request;
         self.tell_prompt(&mut stream.memory, Told { prompt, fade, negative, keep_past }, on_progress)?;
-        let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
+        let Beginning { noise, fresh, clean, shown, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
         if let Some(prompt) = contrast {
@@ -292,6 +348,10 @@ impl TextToVideoPipeline {
             (Some(clean), None) => &noise * sigma + clean * (1.0 - sigma),
             (Some(clean), Some(_)) => clean.copy(),
         };
+        let beside = |latents: &Tensor| match &clean {
+            Some(clean) if shown => Tensor::cat(&[latents, clean], 1),
+            _ => latents.shallow_clone(),
+        };
         for (step, pair) in levels.windows(2).enumerate() {
             report(on_progress, Progress::Step { step, of })?;
             let _span = tracing::debug_span!("step", step).entered();
@@ -300,10 +360,10 @@ impl TextToVideoPipeline {
                 (Some(clean), Some(_)) => {
                     let noisy = &noise * sigma + clean * (1.0 - sigma);
                     let edited = &latents + &noisy - clean;
-                    self.block_velocity(&stream.memory, &edited, sigma, request.guidance_scale)
+                    self.block_velocity(&stream.memory, &beside(&edited), sigma, request.guidance_scale)
                         - self.block_velocity(&stream.source_memory, &noisy, sigma, 1.0)
                 }
-                _ => self.block_velocity(&stream.memory, &latents, sigma, request.guidance_scale),
+                _ => self.block_velocity(&stream.memory, &beside(&latents), sigma, request.guidance_scale),
             };
             latents = match contrast {
                 Some(_) => solver::euler(latents, &velocity, (sigma, next)),
@@ -311,7 +371,8 @@ impl TextToVideoPipeline {
             };
         }
         report(on_progress, Progress::Step { step: of, of })?;
-        Ok(Made { latents, source: contrast.and(clean) })
+        let seen = beside(&latents);
+        Ok(Made { latents, seen, source: contrast.and(clean) })
     }
 
     fn beginning(&self, stream: &mut BlockStream, request: &BlockRequest<'_>) -> Result<Beginning> {
@@ -326,7 +387,7 @@ impl TextToVideoPipeline {
         let alone = stream.memory.len() == 0;
         let Some(source) = request.source else {
             let levels = self.block_levels(1.0, request.num_inference_steps, alone);
-            return Ok(Beginning { noise, fresh, clean: None, levels });
+            return Ok(Beginning { noise, fresh, clean: None, shown: false, levels });
         };
         let frames = stream.frames_of(latent);
         let video = Tensor::from_data_size(source.pixels, &[frames, height, width, 3], Kind::Uint8)
@@ -353,6 +414,6 @@ impl TextToVideoPipeline {
         // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
         let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
         let levels = self.block_levels(strength, request.num_inference_steps, alone);
-        Ok(Beginning { noise, fresh, clean: Some(clean), levels })
+        Ok(Beginning { noise, fresh, clean: Some(clean), shown: source.shown, levels })
     }
 }
