@@ -82,8 +82,7 @@ pub(crate) fn write_whole(
     write: impl FnOnce(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut temporary = path.to_owned().into_os_string();
-    // Processes that share a folder have names of their own.
-    temporary.push(format!(".{}.part", std::process::id()));
+    temporary.push(".part");
     let temporary = Path::new(&temporary);
     let result = write(temporary)
         .and_then(|()| Ok(File::open(temporary)?.sync_all()?))

@@ -43,7 +43,7 @@ fn clicks_are_heard_when_flashes_are_seen() {
     // The embedded model: what a random VAE makes of a flash need not be bright.
     let line = format!(
         "appsrc name=src is-live=true format=time caps=video/x-raw,format=GRAY8,width={SIDE},height={SIDE},framerate=8/1 \
-         ! soratransform name=transform model-path=\"{}\" device=cpu seed=1 strength=0.3 queue-policy=wait \
+         ! soratransform name=transform model-path=\"{}\" device=cpu seed=1 strength=0.3 method=difference queue-policy=wait \
          prompt=\"a red ball on the snow\" ! queue ! appsink name=video sync=true \
          appsrc name=audio is-live=true format=time \
          caps=audio/x-raw,format=S16LE,layout=interleaved,channels=1,rate=8000 ! queue max-size-time=0 \
