@@ -12,7 +12,8 @@ use sora_diffusion::models::AutoencoderKlWan;
 use sora_diffusion::models::autoencoder_kl_wan::FeatureCache;
 use sora_diffusion::models::transformer_wan::CacheLimits;
 use sora_diffusion::pipelines::{
-    BlockRequest, BlockSource, BlockStream, Fade, LoadOptions, StreamOptions, TextToVideoPipeline,
+    BlockDecoder, BlockRequest, BlockSource, BlockStream, Fade, FrameBatch, LoadOptions, StreamOptions,
+    TextToVideoPipeline,
 };
 use sora_model::config::{Config, VaeConfig};
 use sora_model::weights::WeightFiles;
@@ -118,6 +119,58 @@ fn a_stream_goes_on_and_remembers_no_more_than_it_may() {
         assert!(stream.remembered() <= 4);
         last = data;
     }
+}
+
+#[test]
+fn blocks_that_are_decoded_on_another_thread_meanwhile_have_the_same_frames() {
+    let pipeline = load();
+    let requests = [block("a ball"), block("a ball"), block("snow"), block("snow")];
+    let expected = blocks(&pipeline, &requests);
+    let (latents, given) = std::sync::mpsc::channel();
+    let made = std::thread::scope(|scope| {
+        let decoding = scope.spawn(|| {
+            let (mut decoder, mut made) = (BlockDecoder::default(), Vec::new());
+            for block in given {
+                let mut keep = |frames: FrameBatch<'_>| {
+                    made.push(frames.data.to_vec());
+                    ControlFlow::Continue(())
+                };
+                pipeline.decode_block(&mut decoder, &block, &mut keep).expect("frames");
+            }
+            made
+        });
+        let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+        for request in &requests {
+            let mut give = |block| {
+                latents.send(block).expect("it is decoded");
+                Ok(())
+            };
+            pipeline
+                .next_latents(&mut stream, request, &mut |_| ControlFlow::Continue(()), &mut give)
+                .expect("a block");
+        }
+        drop(latents);
+        decoding.join().expect("no panic")
+    });
+    assert_eq!(made, expected);
+}
+
+#[test]
+fn a_model_that_was_not_taught_to_look_at_a_source_is_shown_none() {
+    let pipeline = load();
+    let mut stream = pipeline.open_stream(&options(4)).expect("a valid stream");
+    let pixels = picture(1, 0);
+    let shown = BlockRequest {
+        source: source(&pixels, 0.5).map(|source| BlockSource { shown: true, ..source }),
+        ..block("a ball")
+    };
+    let refused = pipeline
+        .next_block(&mut stream, &shown, &mut |_| ControlFlow::Continue(()), &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .expect_err("refused");
+    assert!(refused.to_string().contains("source_embedding"), "{refused}");
+    make(&pipeline, &mut stream, &block("a ball")).expect("the stream can go on");
 }
 
 #[test]

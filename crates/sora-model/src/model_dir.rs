@@ -129,9 +129,7 @@ impl ModelDir {
         let Some(patch_embedding) = weights.get("patch_embedding.weight") else {
             return Err(wrong("it holds no `patch_embedding.weight`: not a Wan transformer".into()));
         };
-        let config = &self.transformer;
-        let [t, h, w] = config.patch_size;
-        let wanted = [config.inner_dim(), config.in_channels, t, h, w].map(|size| size as usize);
+        let wanted = patch_embedding_shape(&self.transformer);
         if patch_embedding.shape != wanted {
             return Err(wrong(format!(
                 "its `patch_embedding.weight` is {:?}, but {} asks for {wanted:?}",
@@ -404,14 +402,19 @@ fn check_class(path: &Path, component: &str, class: &str) -> Result<(), ModelErr
     }
 }
 
+/// `[D, C, t, h, w]`: what embeds a patch of latents.
+fn patch_embedding_shape(config: &TransformerConfig) -> [usize; 5] {
+    let [t, h, w] = config.patch_size;
+    [config.inner_dim(), config.in_channels, t, h, w].map(|size| size as usize)
+}
+
 /// The optional folder of the source embedding, which must fit the transformer.
 fn source_embedding(folder: &Path, config: &TransformerConfig) -> Result<Option<WeightFiles>, ModelError> {
     if !folder.is_dir() {
         return Ok(None);
     }
     let weights = WeightFiles::open(folder)?;
-    let [t, h, w] = config.patch_size;
-    let wanted = [config.inner_dim(), config.in_channels, t, h, w].map(|size| size as usize);
+    let wanted = patch_embedding_shape(config);
     let held = weights.get("weight").map(|tensor| tensor.shape.to_vec());
     if held.as_deref() == Some(&wanted) {
         return Ok(Some(weights));

@@ -20,13 +20,12 @@ use crate::checkpoint;
 use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode, per_frame};
 use crate::latents::{Dataset, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
+use crate::pairs::PairsArgs;
 use crate::parameters::Leaves;
 use crate::presets;
 use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
-use crate::transformer::{
-    Configs, END_ONLY, PairsArgs, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel, pairs_sheet,
-};
+use crate::transformer::{Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel};
 use crate::{progress, sheet};
 
 /// Options of `sora-train distil`.
@@ -256,8 +255,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 8);
-        let clips = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
-        let (batch, tokens) = clips.draw(&mut seeds, &draw, device);
+        let of_step = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
+        let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
         let lesson = Lesson::new(batch, &levels, &mut seeds);
         let share = tokens.len() / args.replicas;
         for pupil in &mut pupils {
@@ -291,7 +290,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
             if let Some(pairs) = &pairs {
                 let rows = parameters.with_values(&adam.average, || {
-                    pairs_sheet(&model, pairs, &vae, &configs.statistics, (&levels, 1.0), device)
+                    pairs.sheet(&model, &vae, &configs.statistics, (&levels, 1.0), device)
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
             }

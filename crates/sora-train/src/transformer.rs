@@ -23,6 +23,7 @@ use tch::{Device, Kind, Tensor};
 use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode};
 use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
+use crate::pairs::PairsArgs;
 use crate::parameters::{Leaves, Parameters};
 use crate::presets::{self, TransformerPreset};
 use crate::run::{Dtype, Run, device};
@@ -98,46 +99,6 @@ pub(crate) struct Args {
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 500)]
     every: u64,
-}
-
-/// Pairs to learn restyling from.
-#[derive(clap::Args)]
-pub(crate) struct PairsArgs {
-    /// Folder of `sora-train latents --pairs`: with it the transformer also learns to restyle what it is shown.
-    #[arg(long)]
-    pairs: Option<PathBuf>,
-    /// Share of the steps that learn from pairs, 0 to 1.
-    #[arg(long, default_value_t = 0.35, value_parser = share)]
-    restyling: f64,
-}
-
-impl PairsArgs {
-    /// The pairs, for a network that sees sources.
-    pub(crate) fn open(&self, configs: &Configs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Clips>> {
-        let Some(dir) = &self.pairs else { return Ok(None) };
-        let data = Dataset::open(dir)?;
-        anyhow::ensure!(
-            data.buckets.iter().all(|bucket| bucket.sources.is_some()),
-            "{} holds single clips, not pairs",
-            dir.display()
-        );
-        anyhow::ensure!(configs.sources, "the run was begun without pairs: its network sees no sources");
-        Clips::new(data, &configs.statistics, tokenizer).map(Some)
-    }
-
-    /// What step `step` learns from.
-    pub(crate) fn choose<'a>(
-        &self,
-        clips: &'a Clips,
-        pairs: Option<&'a Clips>,
-        seed: u64,
-        step: u64,
-    ) -> &'a Clips {
-        match pairs {
-            Some(pairs) if f64::from(Seeds::new(seed, step, 6).unit()) < self.restyling => pairs,
-            _ => clips,
-        }
-    }
 }
 
 /// Positions of a prompt, padding included: what `WanPipeline` uses.
@@ -335,7 +296,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         text_encoder: args.preset.text_encoder(vocabulary),
         // A run keeps what it was begun with, also when the data has grown since.
         statistics: presets::held::<Configs>(&args.run)?.map_or_else(|| data.statistics(), |c| c.statistics),
-        sources: args.pairs.pairs.is_some(),
+        sources: args.pairs.are_given(),
     };
     let configs = presets::settle(&args.run, configs)?;
     let count = data.len();
@@ -379,8 +340,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 5);
-        let clips = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
-        let (batch, tokens) = clips.draw(&mut seeds, &draw, device);
+        let of_step = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
+        let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
         let share = tokens.len() / args.replicas;
         for replica in &mut replicas {
             replica.leaves.refresh(&parameters);
@@ -434,7 +395,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
             if let Some(pairs) = &pairs {
                 let rows = parameters.with_values(&adam.average, || {
-                    pairs_sheet(&model, pairs, &vae, &configs.statistics, (&levels, 1.0), device)
+                    pairs.sheet(&model, &vae, &configs.statistics, (&levels, 1.0), device)
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
             }
@@ -442,31 +403,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     bar.finish();
     Ok(())
-}
-
-/// Pairs that a sheet shows.
-const SAMPLE_PAIRS: i64 = 8;
-
-/// Three rows for each of the first pairs: what is shown, what the model makes of it, what was to be made.
-pub(crate) fn pairs_sheet(
-    model: &TextToLatents,
-    pairs: &Clips,
-    vae: &AutoencoderKlWan,
-    statistics: &Statistics,
-    steps: (&[f64], f64),
-    device: Device,
-) -> Vec<Tensor> {
-    let first =
-        |latents: &Tensor| pairs.normalise(&latents.narrow(0, 0, SAMPLE_PAIRS.min(latents.size()[0])));
-    let target = first(&pairs.latents[0]).to_device(device);
-    let source = pairs.sources[0].as_ref().map(first).expect("pairs have sources").to_device(device);
-    let prompts: Vec<Vec<i64>> =
-        pairs.tokens[0].iter().take(target.size()[0] as usize).map(|[short, _]| short.clone()).collect();
-    let (_, c, t, h, w) = target.size5().expect("N C T H W");
-    let made = model.sample(&prompts, [c, t, h, w], Some(&source), steps, device);
-    let [shown, made, wanted] =
-        [&source, &made, &target].map(|latents| decode_rows(vae, latents, statistics));
-    shown.into_iter().zip(made).zip(wanted).flat_map(|((a, b), c)| [a, b, c]).collect()
 }
 
 /// What depends on the size of the patches.

@@ -8,7 +8,8 @@ use anyhow::Context;
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::models::transformer_wan::CacheLimits;
 use sora_diffusion::pipelines::{
-    BlockRequest, BlockSource, GenerationRequest, LoadOptions, StreamOptions, TextToVideoPipeline,
+    BlockRequest, BlockSource, BlockStream, GenerationRequest, LoadOptions, StreamOptions,
+    TextToVideoPipeline,
 };
 use sora_model::defaults::NativeSettings;
 use sora_world::Size;
@@ -156,17 +157,22 @@ impl Generator {
                 num_inference_steps: self.native.num_inference_steps.into(),
                 source: Some(source),
             };
-            self.pipeline.next_block(
-                &mut stream,
-                &block,
-                &mut |_| ControlFlow::Continue(()),
-                &mut |batch| {
-                    made.extend_from_slice(batch.data);
-                    ControlFlow::Continue(())
-                },
-            )?;
+            self.append_block(&mut stream, &block, &mut made)?;
         }
         Ok(made)
+    }
+
+    /// Makes the next block and appends its frames.
+    fn append_block(
+        &self,
+        stream: &mut BlockStream,
+        request: &BlockRequest<'_>,
+        frames: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        Ok(self.pipeline.next_block(stream, request, &mut |_| ControlFlow::Continue(()), &mut |batch| {
+            frames.extend_from_slice(batch.data);
+            ControlFlow::Continue(())
+        })?)
     }
 
     /// A stream of at least `num_frames` frames, handed over in windows of `window` frames `[3, T, H, W]` in
@@ -200,15 +206,7 @@ impl Generator {
         let (mut frames, mut at) = (Vec::new(), 0);
         let mut stream = self.pipeline.open_stream(&options)?;
         for _ in 0..1 + num_frames.saturating_sub(1).div_ceil(factor) {
-            self.pipeline.next_block(
-                &mut stream,
-                &request,
-                &mut |_| ControlFlow::Continue(()),
-                &mut |batch| {
-                    frames.extend_from_slice(batch.data);
-                    ControlFlow::Continue(())
-                },
-            )?;
+            self.append_block(&mut stream, &request, &mut frames)?;
             while frames.len() >= bytes {
                 let rest = frames.split_off(bytes);
                 let video = to_tensor(&frames, window as i64, h, w).squeeze_dim(0);

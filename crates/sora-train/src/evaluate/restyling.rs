@@ -80,7 +80,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
                     figures.style.push(f64::from(u8::from(answer == subject.style.index())));
                 }
             }
-            if number < Style::ALL.len() - 1 {
+            if number < drawn_styles().len() {
                 let strip = |video: &Tensor| video.slice(1, 0, None, 8);
                 sheet_rows.push(Tensor::cat(&shown.iter().map(strip).collect::<Vec<_>>(), 1));
             }
@@ -119,17 +119,20 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     report.table("restyling", &["of", "what", "style", "structure", "likeness"], &rows)
 }
 
-/// The styles but shaded that the probe has learned to tell apart.
+/// What a shaded picture can be restyled as.
+fn drawn_styles() -> Vec<Style> {
+    Style::ALL.iter().copied().filter(|style| *style != Style::Shaded).collect()
+}
+
+/// Those that the probe has learned to tell apart; an empty list of a domain stands for all.
 fn known_styles(bench: &Bench<'_>) -> Vec<Style> {
-    let mut styles = bench.domain.styles.clone();
-    styles.retain(|style| *style != Style::Shaded);
-    styles.dedup();
-    if styles.is_empty() { Style::ALL.to_vec() } else { styles }
+    let taught = &bench.domain.styles;
+    drawn_styles().into_iter().filter(|style| taught.is_empty() || taught.contains(style)).collect()
 }
 
 fn subjects(bench: &Bench<'_>, size: Size) -> anyhow::Result<Vec<Subject>> {
     let args = bench.args;
-    let styles: Vec<Style> = Style::ALL.iter().copied().filter(|style| *style != Style::Shaded).collect();
+    let styles = drawn_styles();
     let style = |index: u64| styles[(index % styles.len() as u64) as usize];
     let mut subjects = Vec::new();
     for i in 0..args.claim_clips {

@@ -155,8 +155,6 @@ struct Beginning {
     fresh: Fresh,
     /// The source's latents, as the transformer sees them.
     clean: Option<Tensor>,
-    /// Whether it sees them.
-    shown: bool,
     /// The noise levels to visit.
     levels: Vec<f64>,
 }
@@ -335,7 +333,7 @@ impl TextToVideoPipeline {
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
         let BlockRequest { prompt, fade, keep_past, .. } = *request;
         self.tell_prompt(&mut stream.memory, Told { prompt, fade, negative, keep_past }, on_progress)?;
-        let Beginning { noise, fresh, clean, shown, levels } = self.beginning(stream, request)?;
+        let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
         if let Some(prompt) = contrast {
@@ -348,6 +346,7 @@ impl TextToVideoPipeline {
             (Some(clean), None) => &noise * sigma + clean * (1.0 - sigma),
             (Some(clean), Some(_)) => clean.copy(),
         };
+        let shown = request.source.is_some_and(|source| source.shown);
         let beside = |latents: &Tensor| match &clean {
             Some(clean) if shown => Tensor::cat(&[latents, clean], 1),
             _ => latents.shallow_clone(),
@@ -387,7 +386,7 @@ impl TextToVideoPipeline {
         let alone = stream.memory.len() == 0;
         let Some(source) = request.source else {
             let levels = self.block_levels(1.0, request.num_inference_steps, alone);
-            return Ok(Beginning { noise, fresh, clean: None, shown: false, levels });
+            return Ok(Beginning { noise, fresh, clean: None, levels });
         };
         let frames = stream.frames_of(latent);
         let video = Tensor::from_data_size(source.pixels, &[frames, height, width, 3], Kind::Uint8)
@@ -414,6 +413,6 @@ impl TextToVideoPipeline {
         // The transformer sees normalised latents, whatever StreamDiffusionV2 does here.
         let clean = self.vae.normalize_latents(&z).to_kind(Kind::Float);
         let levels = self.block_levels(strength, request.num_inference_steps, alone);
-        Ok(Beginning { noise, fresh, clean: Some(clean), shown: source.shown, levels })
+        Ok(Beginning { noise, fresh, clean: Some(clean), levels })
     }
 }

@@ -3,11 +3,15 @@
 //! Three in five are scenes, drawn in both styles. Two in five are moving textures (see `textures.rs`), drawn over by
 //! what they show themselves: camera pictures have no scene that is known either.
 
+mod learning;
+
 use sora_world::{Clip, Domain, Size, Style};
 
 use crate::data::{self, Purpose};
 use crate::seeds::Seeds;
 use crate::textures;
+
+pub(crate) use learning::PairsArgs;
 
 /// One pair; RGB bytes `[T, H, W, 3]` each.
 pub(crate) struct Pair {

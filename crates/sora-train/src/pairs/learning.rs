@@ -1,0 +1,88 @@
+//! Learning from encoded pairs: which steps do, and a look at what has been learned.
+
+use std::path::PathBuf;
+
+use sora_diffusion::models::AutoencoderKlWan;
+use sora_diffusion::tokenizer::Tokenizer;
+use tch::{Device, Tensor};
+
+use crate::clips::Clips;
+use crate::latents::{Dataset, Statistics};
+use crate::seeds::Seeds;
+use crate::transformer::{Configs, TextToLatents, decode_rows};
+
+/// Pairs to learn restyling from.
+#[derive(clap::Args)]
+pub(crate) struct PairsArgs {
+    /// Folder of `sora-train latents --pairs`: with it the transformer also learns to restyle what it is shown.
+    #[arg(long)]
+    pairs: Option<PathBuf>,
+    /// Share of the steps that learn from pairs, 0 to 1.
+    #[arg(long, default_value_t = 0.35, value_parser = crate::transformer::share)]
+    restyling: f64,
+}
+
+impl PairsArgs {
+    /// Whether restyling is to be learned.
+    pub(crate) fn are_given(&self) -> bool {
+        self.pairs.is_some()
+    }
+
+    /// The pairs, for a network that sees sources.
+    pub(crate) fn open(&self, configs: &Configs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Pairs>> {
+        let Some(dir) = &self.pairs else { return Ok(None) };
+        let data = Dataset::open(dir)?;
+        anyhow::ensure!(
+            data.buckets.iter().all(|bucket| bucket.sources.is_some()),
+            "{} holds single clips, not pairs",
+            dir.display()
+        );
+        anyhow::ensure!(configs.sources, "the run was begun without pairs: its network sees no sources");
+        Ok(Some(Pairs(Clips::new(data, &configs.statistics, tokenizer)?)))
+    }
+
+    /// What step `step` learns from.
+    pub(crate) fn choose<'a>(
+        &self,
+        clips: &'a Clips,
+        pairs: Option<&'a Pairs>,
+        seed: u64,
+        step: u64,
+    ) -> &'a Clips {
+        match pairs {
+            Some(Pairs(pairs)) if f64::from(Seeds::new(seed, step, 6).unit()) < self.restyling => pairs,
+            _ => clips,
+        }
+    }
+}
+
+/// Encoded pairs.
+pub(crate) struct Pairs(Clips);
+
+/// Pairs that a sheet shows.
+const SAMPLE_PAIRS: i64 = 8;
+
+impl Pairs {
+    /// Three rows for each of the first pairs: what is shown, what the model makes of it, what was to be made.
+    pub(crate) fn sheet(
+        &self,
+        model: &TextToLatents,
+        vae: &AutoencoderKlWan,
+        statistics: &Statistics,
+        steps: (&[f64], f64),
+        device: Device,
+    ) -> Vec<Tensor> {
+        let Self(pairs) = self;
+        let first =
+            |latents: &Tensor| pairs.normalise(&latents.narrow(0, 0, SAMPLE_PAIRS.min(latents.size()[0])));
+        let target = first(&pairs.latents[0]).to_device(device);
+        let source = pairs.sources[0].as_ref().map(first).expect("pairs have sources").to_device(device);
+        let prompts: Vec<Vec<i64>> =
+            pairs.tokens[0].iter().take(target.size()[0] as usize).map(|[short, _]| short.clone()).collect();
+        let (_, c, t, h, w) = target.size5().expect("N C T H W");
+        let made = model.sample(&prompts, [c, t, h, w], Some(&source), steps, device);
+        let [shown, made, wanted] =
+            [&source, &made, &target].map(|latents| decode_rows(vae, latents, statistics));
+        shown.into_iter().zip(made).zip(wanted).flat_map(|((a, b), c)| [a, b, c]).collect()
+    }
+}
