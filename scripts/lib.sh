@@ -117,3 +117,16 @@ use_stage() {
     # shellcheck disable=SC1091 # made by scripts/stage
     . "$STAGE/env"
 }
+
+# training_threads: how sora-train uses a CPU best, for train-sora-tiny and study. Two threads that each take half
+# of a batch (--replicas) do more than two inside an operation; sleeping waits, since the renderer has a thread of
+# its own. glibc gives large blocks back and takes them again at every operation; jemalloc keeps them (steps are 1.3
+# times as fast).
+training_threads() {
+    local jemalloc
+    export OMP_WAIT_POLICY=PASSIVE
+    jemalloc=$(ldconfig -p | sed -n 's/.*libjemalloc\.so\.2 .*=> //p' | head -n 1)
+    if [ -n "$jemalloc" ]; then
+        export LD_PRELOAD=$jemalloc MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,narenas:4
+    fi
+}
