@@ -115,7 +115,7 @@ pub(crate) fn lines(path: &Path, labels: &Labels<'_>, series: &[Series], log_x: 
             .configure_mesh()
             .x_desc(labels.x)
             .y_desc(labels.y)
-            .x_label_formatter(&|x| if log_x { format!("1e{x:.1}") } else { short(*x) })
+            .x_label_formatter(&|x| if log_x { format!("{:.1e}", 10f64.powf(*x)) } else { short(*x) })
             .y_label_formatter(&|y| short(*y))
             .axis_desc_style(("sans-serif", 16))
             .label_style(("sans-serif", 13))

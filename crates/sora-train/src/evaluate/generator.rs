@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
-use sora_diffusion::models::transformer_wan::CacheLimits;
 use sora_diffusion::pipelines::{
     BlockRequest, BlockSource, BlockStream, GenerationRequest, LoadOptions, StreamOptions,
     TextToVideoPipeline,
@@ -41,9 +40,6 @@ impl Method {
         }
     }
 }
-
-/// What a stream remembers, in latent frames.
-pub(crate) const MEMORY: CacheLimits = CacheLimits { sink: 1, frames: 6 };
 
 /// A loaded model.
 pub(crate) struct Generator {
@@ -186,12 +182,8 @@ impl Generator {
     ) -> anyhow::Result<()> {
         let native = &self.native;
         let factor = self.pipeline.dir().vae().temporal_scale_factor() as usize;
-        let options = StreamOptions {
-            width: native.width.into(),
-            height: native.height.into(),
-            seed,
-            memory: Some(MEMORY),
-        };
+        let options =
+            StreamOptions { width: native.width.into(), height: native.height.into(), seed, memory: None };
         let request = BlockRequest {
             prompt,
             keep_past: true,

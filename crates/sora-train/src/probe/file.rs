@@ -34,10 +34,17 @@ pub(crate) struct Card {
     pub(crate) domain: String,
     /// Steps taken.
     pub(crate) steps: u64,
+    /// What a marked cell weighed in the loss of its map of marks, where others weighed 1.
+    #[serde(default = "unweighted")]
+    pub(crate) marked_weight: f64,
     /// On renders it never saw, per question.
     pub(crate) renders: BTreeMap<String, Tally>,
     /// On the same after a pass through a VAE, half of them with noise on their latents.
     pub(crate) reconstructions: BTreeMap<String, Tally>,
+}
+
+fn unweighted() -> f64 {
+    1.0
 }
 
 /// Writes weights and card.

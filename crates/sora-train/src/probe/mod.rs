@@ -23,7 +23,7 @@ use tch::{Device, Kind, Tensor};
 use self::accuracy::{Tally, measure};
 use self::augment::Batch;
 use self::clips::{Clips, SHARD, Source};
-use self::network::{Probe, ProbeConfig};
+use self::network::{MAPS, Probe, ProbeConfig};
 use self::questions::Question;
 use crate::data::{DomainChoice, Purpose};
 use crate::optimizer::{AdamW, learning_rate};
@@ -79,6 +79,10 @@ pub(crate) struct Args {
 
 /// Share of a batch that went through the VAE.
 const RECONSTRUCTED: usize = 4;
+
+/// What a marked cell weighs in the loss of the map of marks, which shows marks in one cell of a hundred: without it
+/// the network does best by never drawing any.
+const MARKED_WEIGHT: f64 = 30.0;
 
 /// Share of what is known of a frame that a step does without.
 const DROPOUT: f64 = 0.15;
@@ -148,10 +152,11 @@ fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] {
     };
     let frames = cross_entropy(&reading.frame_colour, &per_frame(Question::Colour))
         + cross_entropy(&reading.frame_subject, &per_frame(Question::Subject));
-    let maps = reading.maps.binary_cross_entropy_with_logits::<Tensor>(
+    let weights = Tensor::from_slice(&[1.0, 1.0, MARKED_WEIGHT as f32]).view([MAPS, 1, 1]);
+    let maps = reading.maps.binary_cross_entropy_with_logits(
         &batch.maps,
-        None,
-        None,
+        None::<&Tensor>,
+        Some(&weights),
         tch::Reduction::Mean,
     );
     [answers, frames, maps]
@@ -258,6 +263,7 @@ fn report(
         config: config.clone(),
         domain: format!("{:?}", args.domain).to_lowercase(),
         steps: step,
+        marked_weight: MARKED_WEIGHT,
         renders: named(&renders.tallies),
         reconstructions: named(&reconstructions.tallies),
     };

@@ -90,6 +90,7 @@ fn a_probe_comes_back_from_disk_and_another_size_does_not() {
         config: toy(),
         domain: "starter".into(),
         steps: 0,
+        marked_weight: 30.0,
         renders: Default::default(),
         reconstructions: Default::default(),
     };
