@@ -118,12 +118,14 @@ use_stage() {
     . "$STAGE/env"
 }
 
-# training_threads: how sora-train uses a CPU best, for train-sora-tiny and study. Two threads that each take half
+# training_threads DEVICE: how sora-train uses a CPU best, for train-sora-tiny and study; sets replicas. Two threads that each take half
 # of a batch (--replicas) do more than two inside an operation; sleeping waits, since the renderer has a thread of
 # its own. glibc gives large blocks back and takes them again at every operation; jemalloc keeps them (steps are 1.3
 # times as fast).
 training_threads() {
     local jemalloc
+    replicas=1
+    [ "$1" != cpu ] || replicas=2
     export OMP_WAIT_POLICY=PASSIVE
     jemalloc=$(ldconfig -p | sed -n 's/.*libjemalloc\.so\.2 .*=> //p' | head -n 1)
     if [ -n "$jemalloc" ]; then

@@ -116,12 +116,18 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         let drawn = draw(reader, &clip_to_tensor(&clip).squeeze_dim(0))?;
         let plain = draw(reader, &clip_to_tensor(&render(&nothing)).squeeze_dim(0))?;
         agreements.push(agreement(&drawn, &truth));
-        let maps = [draw(reader, &video)?, draw(reader, &make(&nothing)?)?, drawn, plain, truth];
-        for ((what, list), maps) in NAMES.iter().zip(&mut clips).zip(&maps) {
+        let maps = [
+            (&trail, draw(reader, &video)?),
+            (&nothing, draw(reader, &make(&nothing)?)?),
+            (&trail, drawn),
+            (&nothing, plain),
+            (&trail, truth),
+        ];
+        for ((what, list), (scene, maps)) in NAMES.iter().zip(&mut clips).zip(&maps) {
             let (shares, cells) = lasting(maps);
             let one_second = shares.get(rate as usize - 1).copied().flatten();
             let cell = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v:.3}"));
-            csv.push(vec![trail.caption(), (*what).to_owned(), format!("{cells}"), cell(one_second)]);
+            csv.push(vec![scene.caption(), (*what).to_owned(), format!("{cells}"), cell(one_second)]);
             list.push((shares, cells));
         }
         if rows.len() < 12 {
