@@ -159,14 +159,8 @@ impl Clips {
 
     /// Draws the clips and captions of one step; a step depends on its seeds alone.
     pub(crate) fn draw(&self, seeds: &mut Seeds, draw: &Draw, device: Device) -> (Batch, Vec<&[i64]>) {
-        let total: usize = self.tokens.iter().map(Vec::len).sum();
         // A batch is of one shape; a shape is drawn as often as its clips are many.
-        let mut at = seeds.below(total as u64) as usize;
-        let mut bucket = 0;
-        while at >= self.tokens[bucket].len() {
-            at -= self.tokens[bucket].len();
-            bucket += 1;
-        }
+        let bucket = seeds.one_of(self.tokens.iter().map(Vec::len));
         let latent_frames = self.latents[bucket].size()[2];
         let causal = f64::from(seeds.unit()) < draw.causal;
         // Mostly whole clips, sometimes their beginnings: the VAE is causal, so these are clips as well.

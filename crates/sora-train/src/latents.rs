@@ -203,6 +203,8 @@ pub(crate) struct Bucket {
     pub(crate) sources: Option<Tensor>,
     /// (short, detailed) per clip.
     pub(crate) captions: Vec<(String, String)>,
+    /// Which scene of the folder's seed and purpose each clip shows.
+    pub(crate) scenes: Vec<u64>,
 }
 
 /// All encoded clips, in memory.
@@ -214,9 +216,9 @@ pub(crate) struct Dataset {
 impl Dataset {
     /// Reads every shard of a folder.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        type Shards = (Vec<Tensor>, Vec<Tensor>, Vec<(String, String)>);
+        type Shards = (Vec<Tensor>, Vec<Tensor>, Vec<(String, String)>, Vec<u64>);
         let mut shards: BTreeMap<Vec<i64>, Shards> = BTreeMap::new();
-        for path in shard_paths(dir)? {
+        for (shard, path) in shard_paths(dir)? {
             let tensors = Tensor::read_safetensors(&path).with_context(|| format!("{}", path.display()))?;
             let mut tensors: BTreeMap<String, Tensor> = tensors.into_iter().collect();
             let latents =
@@ -225,7 +227,7 @@ impl Dataset {
             let text = fs::read_to_string(&json).with_context(|| format!("{}", json.display()))?;
             let list: Vec<Captions> =
                 serde_json::from_str(&text).with_context(|| format!("{}", json.display()))?;
-            let (clips, sources, captions) = shards.entry(latents.size()[1..].to_vec()).or_default();
+            let (clips, sources, captions, scenes) = shards.entry(latents.size()[1..].to_vec()).or_default();
             clips.push(latents);
             sources.extend(tensors.remove("sources"));
             ensure!(
@@ -233,6 +235,7 @@ impl Dataset {
                 "{} holds pairs and single clips: they go into folders of their own",
                 dir.display()
             );
+            scenes.extend((shard * SHARD..).take(list.len()));
             captions.extend(list.into_iter().map(|c| (c.short, c.detailed)));
         }
         ensure!(
@@ -242,10 +245,11 @@ impl Dataset {
         );
         let buckets = shards
             .into_values()
-            .map(|(latents, sources, captions)| Bucket {
+            .map(|(latents, sources, captions, scenes)| Bucket {
                 latents: Tensor::cat(&latents, 0),
                 sources: (!sources.is_empty()).then(|| Tensor::cat(&sources, 0)),
                 captions,
+                scenes,
             })
             .collect();
         Ok(Self { buckets })
@@ -281,16 +285,15 @@ pub(crate) struct Statistics {
     pub(crate) std: Vec<f64>,
 }
 
-fn shard_paths(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Number and path of every shard, in their order.
+fn shard_paths(dir: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
     let entries = fs::read_dir(dir).with_context(|| format!("latents folder {}", dir.display()))?;
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(|name| name.starts_with("latents-") && name.ends_with(".safetensors"))
-        })
-        .collect();
+    let numbered = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let number = name.strip_prefix("latents-")?.strip_suffix(".safetensors")?.parse().ok()?;
+        Some((number, path))
+    };
+    let mut paths: Vec<_> = entries.filter_map(|entry| numbered(entry.ok()?.path())).collect();
     paths.sort();
     Ok(paths)
 }

@@ -10,6 +10,7 @@ mod enhancer;
 mod evaluate;
 mod export;
 mod figure;
+mod judge;
 mod latents;
 mod optimizer;
 mod pairs;
@@ -47,6 +48,8 @@ enum Command {
     Latents(latents::Args),
     /// Train text encoder and diffusion transformer on encoded clips.
     Transformer(transformer::Args),
+    /// Train a network that reads what latents show, for `distil --judge`.
+    Judge(judge::Args),
     /// Teach a copy of the transformer to need few steps and no guidance.
     Distil(distil::Args),
     /// Train the prompt enhancer on captions.
@@ -69,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Command::Vae(args) => vae::run(&args),
         Command::Latents(args) => latents::run(&args),
         Command::Transformer(args) => transformer::run(&args),
+        Command::Judge(args) => judge::run(&args),
         Command::Distil(args) => distil::run(&args),
         Command::Enhancer(args) => enhancer::run(&args),
         Command::Export(args) => export::run(&args),

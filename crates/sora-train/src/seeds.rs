@@ -27,6 +27,18 @@ impl Seeds {
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 
+    /// Which of several groups an element falls into that is drawn from all of them; they are not all empty.
+    pub(crate) fn one_of(&mut self, sizes: impl Iterator<Item = usize> + Clone) -> usize {
+        let mut at = self.below(sizes.clone().sum::<usize>() as u64) as usize;
+        for (group, size) in sizes.enumerate() {
+            if at < size {
+                return group;
+            }
+            at -= size;
+        }
+        unreachable!("what is drawn is less than the sum of the sizes")
+    }
+
     /// 0 ≤ x < 1.
     pub(crate) fn unit(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 / (1u64 << 24) as f32

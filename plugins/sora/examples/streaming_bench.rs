@@ -1,6 +1,6 @@
 //! Measures soratransform and endless soragen of the staged plugin; `scripts/bench-streaming` runs it.
 //!
-//!     streaming_bench LIVE_SECONDS BLOCKS
+//!     streaming_bench LIVE_SECONDS BLOCKS CHANGES
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +10,24 @@ use gst::prelude::*;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+const USAGE: &str = "usage: streaming_bench LIVE_SECONDS BLOCKS CHANGES";
+
 fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1).map(|text| text.parse::<u64>());
-    let (seconds, blocks) = (args.next().ok_or("usage: streaming_bench LIVE_SECONDS BLOCKS")??, args.next());
+    let args: Vec<u64> =
+        std::env::args().skip(1).map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
+    let [seconds, blocks, prompts] = args[..] else { return Err(USAGE.into()) };
     gst::init()?;
-    throughput()?;
-    // To a sink that shows each frame at its time: is anything dropped? And to one that takes them at once: how long
-    // are they in the element?
-    live(seconds, true)?;
-    live(seconds, false)?;
-    endless(blocks.ok_or("usage: streaming_bench LIVE_SECONDS BLOCKS")??)
+    if seconds > 0 {
+        throughput()?;
+        // To a sink that shows each frame at its time: is anything dropped? And to one that takes them at once: how
+        // long are they in the element?
+        live(seconds, true)?;
+        live(seconds, false)?;
+    }
+    if blocks > 0 {
+        endless(blocks)?;
+    }
+    if prompts > 0 { changes(prompts) } else { Ok(()) }
 }
 
 fn run(line: &str) -> Result<gst::Pipeline> {
@@ -177,6 +185,64 @@ fn endless(blocks: u64) -> Result<()> {
         println!("  quarter {}: {time:.0} ms a block, {memory:.1} MiB at its end", n + 1);
         before = (*count, sum);
     }
+    pipeline.set_state(gst::State::Null)?;
+    Ok(())
+}
+
+/// One prompt after the other while every core is busy with something else: how many frames go by until each shows?
+fn changes(count: u64) -> Result<()> {
+    let busy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for _ in 0..cores {
+        let busy = Arc::clone(&busy);
+        std::thread::spawn(move || {
+            while busy.load(std::sync::atomic::Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    // Snow by day is bright, the sea at night in neon is dark.
+    let prompts =
+        ["a red ball stands on the snow, pencil sketch", "a red ball stands on the sea at night, neon"];
+    let pipeline = run(&format!(
+        "soragen name=s num-frames=0 seed=3 prompt=\"{}\" ! video/x-raw,format=RGB,width=64,height=64 \
+         ! appsink name=sink sync=false max-buffers=1",
+        prompts[0]
+    ))?;
+    let sink = pipeline.by_name("sink").and_then(|sink| sink.downcast::<gst_app::AppSink>().ok());
+    let sink = sink.ok_or("no such element")?;
+    let source = pipeline.by_name("s").ok_or("no such element")?;
+    let brightness = || -> Result<f64> {
+        let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(60)).ok_or("no frame in a minute")?;
+        let map = sample.buffer().ok_or("no buffer")?.map_readable()?;
+        Ok(map.iter().map(|&byte| f64::from(byte)).sum::<f64>() / map.len() as f64)
+    };
+    for _ in 0..16 {
+        brightness()?;
+    }
+    let mut frames = Vec::new();
+    for number in 1..=count {
+        let dark = number % 2 == 1;
+        source.set_property("prompt", prompts[usize::from(dark)]);
+        let mut gone_by = 1;
+        while (brightness()? < 135.0) != dark {
+            gone_by += 1;
+            if gone_by > 200 {
+                return Err(format!("change {number} does not show within 200 frames").into());
+            }
+        }
+        frames.push(gone_by);
+    }
+    busy.store(false, std::sync::atomic::Ordering::Relaxed);
+    frames.sort_unstable();
+    let at = |share: f64| frames[((frames.len() - 1) as f64 * share) as usize];
+    println!(
+        "{count} changes of the prompt, {cores} cores busy with something else: shown by frame {} (median), {} (95 of 100), \
+         {} (all), of blocks of 4",
+        at(0.5),
+        at(0.95),
+        at(1.0)
+    );
     pipeline.set_state(gst::State::Null)?;
     Ok(())
 }

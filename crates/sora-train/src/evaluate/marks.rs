@@ -16,6 +16,7 @@ use super::report::{Report, mean, percent};
 use crate::data::{self, Purpose};
 use crate::figure::{Labels, Series, lines};
 use crate::probe::clips::true_maps;
+use crate::probe::network::MAP_SIDE;
 use crate::video::clip_to_tensor;
 use crate::{progress, sheet};
 
@@ -112,7 +113,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         let render = |scene: &Scene| scene.render(generator.size(), generator.native.num_frames as usize);
         let video = make(&trail)?;
         let clip = render(&trail);
-        let truth = true_maps(&clip.truth, clip.size);
+        let truth = true_maps(&clip.truth, clip.size, [MAP_SIDE, MAP_SIDE]);
         let drawn = draw(reader, &clip_to_tensor(&clip).squeeze_dim(0))?;
         let plain = draw(reader, &clip_to_tensor(&render(&nothing)).squeeze_dim(0))?;
         agreements.push(agreement(&drawn, &truth));
@@ -209,7 +210,7 @@ mod tests {
     fn trail() -> Tensor {
         let domain = restricted(&Domain::core(), Camera::Still, Motion::LeavesTrail);
         let size = Size { width: 64, height: 64 };
-        true_maps(&Scene::sample(3, &domain).render(size, 17).truth, size)
+        true_maps(&Scene::sample(3, &domain).render(size, 17).truth, size, [MAP_SIDE, MAP_SIDE])
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::probe::clips::shrink;
 use crate::probe::file::{self, Card};
@@ -37,7 +37,7 @@ impl Reader {
     /// # Errors
     /// Those of [`file::open`].
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        let (probe, card) = file::open(dir)?;
+        let (probe, card) = file::open(dir, Device::Cpu)?;
         Ok(Self { probe, card })
     }
 

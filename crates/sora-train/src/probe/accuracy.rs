@@ -47,17 +47,7 @@ pub(crate) fn measure(probe: &Probe, clips: &Clips, rows: &[i64]) -> Accuracy {
     let mut accuracy = Accuracy::default();
     for rows in rows.chunks(CHUNK) {
         let batch = Batch::plain(&clips.select(rows));
-        let reading = probe.forward(&batch.video);
-        for (q, logits) in reading.answers.iter().enumerate() {
-            let answers = list(&logits.argmax(-1, false));
-            let truths = list(&batch.labels.select(1, q as i64));
-            for (answer, truth) in answers.into_iter().zip(truths).filter(|(_, truth)| *truth >= 0) {
-                accuracy.tallies[q].count(answer == truth);
-                if answer != truth {
-                    accuracy.errors.push((q, truth, answer));
-                }
-            }
-        }
+        accuracy.count(probe, &batch.video, &batch.labels);
     }
     accuracy
 }
@@ -67,6 +57,21 @@ fn list(t: &Tensor) -> Vec<i64> {
 }
 
 impl Accuracy {
+    /// Asks about one batch; `labels` `[B, questions]`, −1 where there is no answer.
+    pub(crate) fn count(&mut self, probe: &Probe, video: &Tensor, labels: &Tensor) {
+        let reading = probe.forward(video);
+        for (q, logits) in reading.answers.iter().enumerate() {
+            let answers = list(&logits.argmax(-1, false));
+            let truths = list(&labels.select(1, q as i64));
+            for (answer, truth) in answers.into_iter().zip(truths).filter(|(_, truth)| *truth >= 0) {
+                self.tallies[q].count(answer == truth);
+                if answer != truth {
+                    self.errors.push((q, truth, answer));
+                }
+            }
+        }
+    }
+
     /// "subject 98.0 % colour 99.1 % …"
     pub(crate) fn line(&self) -> String {
         let part = |(q, tally): (&Question, &Tally)| format!("{} {:.1}", q.name(), 100.0 * tally.share());

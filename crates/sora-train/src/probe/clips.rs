@@ -117,8 +117,8 @@ fn bytes(frames: &Tensor) -> Tensor {
     ((frames + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
-/// Shares of cells, `[T, MAPS, MAP_SIDE, MAP_SIDE]` in 0…1.
-pub(crate) fn true_maps(truth: &[FrameTruth], size: Size) -> Tensor {
+/// Shares of cells, `[T, MAPS, rows, columns]` in 0…1.
+pub(crate) fn true_maps(truth: &[FrameTruth], size: Size, cells: [i64; 2]) -> Tensor {
     let planes: Vec<Tensor> = truth
         .iter()
         .map(|frame| {
@@ -132,7 +132,7 @@ pub(crate) fn true_maps(truth: &[FrameTruth], size: Size) -> Tensor {
             Tensor::cat(&[mask.eq(1), mask.eq(2), marks.eq(1)], 0).to_kind(Kind::Float)
         })
         .collect();
-    Tensor::stack(&planes, 0).adaptive_avg_pool2d([MAP_SIDE, MAP_SIDE])
+    Tensor::stack(&planes, 0).adaptive_avg_pool2d(cells)
 }
 
 /// Where clips come from.
@@ -180,7 +180,9 @@ impl Source {
                 let noisy = (index / RECONSTRUCT_EVERY).is_multiple_of(2);
                 versions.push((reconstruct(vae, &pixels, if noisy { index } else { 0 }), 1));
             }
-            let true_maps = (true_maps(&clip.truth, clip.size) * 255.0).round().to_kind(Kind::Uint8);
+            let true_maps = (true_maps(&clip.truth, clip.size, [MAP_SIDE, MAP_SIDE]) * 255.0)
+                .round()
+                .to_kind(Kind::Uint8);
             for (pixels, version) in versions {
                 video.push(bytes(&shrink(&frames_of(&pixels))));
                 maps.push(true_maps.shallow_clone());

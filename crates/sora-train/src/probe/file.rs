@@ -63,13 +63,14 @@ pub(crate) fn write(dir: &Path, parameters: &Parameters, values: &Tensor, card: 
 ///
 /// # Errors
 /// If there is none, or its weights are not those of the network its card describes.
-pub(crate) fn open(dir: &Path) -> anyhow::Result<(Probe, Card)> {
+pub(crate) fn open(dir: &Path, device: Device) -> anyhow::Result<(Probe, Card)> {
     let path = dir.join(CARD);
     let text = fs::read_to_string(&path).with_context(|| {
         format!("{}: is {} the folder of a trained probe?", path.display(), dir.display())
     })?;
     let card: Card = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    let probe = load("probe", &WeightFiles::open_file(&dir.join(WEIGHTS))?, |w| Probe::new(w, &card.config))
+    let files = WeightFiles::open_file(&dir.join(WEIGHTS))?;
+    let probe = load("probe", &files, device, |w| Probe::new(w, &card.config))
         .with_context(|| format!("{}", dir.join(WEIGHTS).display()))?;
     Ok((probe, card))
 }
@@ -78,10 +79,11 @@ pub(crate) fn open(dir: &Path) -> anyhow::Result<(Probe, Card)> {
 fn load<T>(
     component: &str,
     files: &WeightFiles,
+    device: Device,
     build: impl FnOnce(&Weights) -> sora_diffusion::Result<T>,
 ) -> anyhow::Result<T> {
     let mut on_bytes = |_| ControlFlow::Continue(());
-    let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[] };
+    let layout = Layout { device, kind: Kind::Float, keep_in_f32: &[] };
     // Stored in half precision, so that f32 is a copy: nothing keeps pointing into the file.
     let source = Rc::new(FileWeights::new(component, files, layout, &mut on_bytes));
     let network = build(&Weights::new(source.clone()))?;

@@ -6,7 +6,7 @@
 //! step sees does not depend on how fast they are rendered.
 
 pub(crate) mod accuracy;
-mod augment;
+pub(crate) mod augment;
 pub(crate) mod clips;
 pub(crate) mod file;
 pub(crate) mod network;
@@ -82,10 +82,10 @@ const RECONSTRUCTED: usize = 4;
 
 /// What a marked cell weighs in the loss of the map of marks, which shows marks in one cell of a hundred: without it
 /// the network does best by never drawing any.
-const MARKED_WEIGHT: f64 = 30.0;
+pub(crate) const MARKED_WEIGHT: f64 = 30.0;
 
 /// Share of what is known of a frame that a step does without.
-const DROPOUT: f64 = 0.15;
+pub(crate) const DROPOUT: f64 = 0.15;
 
 /// The shards that a step may draw from: few at first, all of them after two thirds of the steps.
 fn available(step: u64, steps: u64, shards: u64) -> u64 {
@@ -128,31 +128,40 @@ impl Pool {
     }
 }
 
+/// −ln of what the right answers are given, and 1 where there is one, 0 where the label is −1. Logits `[…, classes]`,
+/// labels and results `[…]`.
+pub(crate) fn surprise(logits: &Tensor, labels: &Tensor) -> (Tensor, Tensor) {
+    let known = labels.clamp_min(0).unsqueeze(-1);
+    let log = logits.log_softmax(-1, Kind::Float).gather(-1, &known, false).squeeze_dim(-1);
+    (-log, labels.ge(0).to_kind(Kind::Float))
+}
+
+/// The mean of that over the answers there are.
+fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let (surprise, weight) = surprise(logits, labels);
+    (surprise * &weight).sum(Kind::Float) / weight.sum(Kind::Float).clamp_min(1.0)
+}
+
+/// Labels of `question` for every frame where enough of the subject is seen, two cells; −1 elsewhere. Labels
+/// `[B, questions]`, maps in 0…1 `[B, T, MAPS, h, w]` → `[B, T]`.
+pub(crate) fn frame_labels(labels: &Tensor, maps: &Tensor, question: Question) -> Tensor {
+    let seen = maps.select(2, 0).sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float).ge(2.0);
+    let label = labels.select(1, question as i64).unsqueeze(1); // [B, 1]
+    label.expand_as(&seen).masked_fill(&seen.logical_not(), -1)
+}
+
 /// Losses of a batch: clip answers, frame answers, maps.
-fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] {
+pub(crate) fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] {
     let reading = probe.forward_with_dropout(&batch.video, dropout);
-    let zero = || Tensor::zeros([], (Kind::Float, Device::Cpu));
-    let cross_entropy = |logits: &Tensor, labels: &Tensor| {
-        let weight = labels.ge(0).to_kind(Kind::Float);
-        let known = labels.clamp_min(0);
-        let log = logits.log_softmax(-1, Kind::Float).gather(-1, &known.unsqueeze(-1), false).squeeze_dim(-1);
-        -(log * &weight).sum(Kind::Float) / weight.sum(Kind::Float).clamp_min(1.0)
-    };
-    let mut answers = zero();
+    let device = batch.video.device();
+    let mut answers = Tensor::zeros([], (Kind::Float, device));
     for (q, logits) in reading.answers.iter().enumerate() {
         answers += cross_entropy(logits, &batch.labels.select(1, q as i64));
     }
-    // A frame answers for the subject only where enough of it is seen: two cells of 256.
-    let seen = batch.maps.select(2, 0).sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float).ge(2.0);
-    let per_frame = |question: Question| {
-        let at = Question::ALL.iter().position(|q| *q == question).expect("a question") as i64;
-        let label = batch.labels.select(1, at).unsqueeze(1); // [B, 1]
-        let hidden = seen.logical_not();
-        (label.expand_as(&seen)).masked_fill(&hidden, -1)
-    };
+    let per_frame = |question| frame_labels(&batch.labels, &batch.maps, question);
     let frames = cross_entropy(&reading.frame_colour, &per_frame(Question::Colour))
         + cross_entropy(&reading.frame_subject, &per_frame(Question::Subject));
-    let weights = Tensor::from_slice(&[1.0, 1.0, MARKED_WEIGHT as f32]).view([MAPS, 1, 1]);
+    let weights = Tensor::from_slice(&[1.0, 1.0, MARKED_WEIGHT as f32]).view([MAPS, 1, 1]).to_device(device);
     let maps = reading.maps.binary_cross_entropy_with_logits(
         &batch.maps,
         None::<&Tensor>,

@@ -13,6 +13,17 @@ use tch::{Kind, Tensor};
 
 use super::questions::Question;
 
+/// What a probe looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Input {
+    /// Pictures of RGB, `SIDE` pixels wide and high.
+    #[default]
+    Pixels,
+    /// Latents of so many channels, of any size; their positions are the cells of the maps.
+    Latents(i64),
+}
+
 /// Side of the square that every frame is resized to, whatever its aspect.
 pub(crate) const SIDE: i64 = 64;
 /// Side of the maps.
@@ -34,11 +45,51 @@ pub(crate) struct ProbeConfig {
     /// Whether the subject is cut out and looked at closely.
     #[serde(default)]
     pub(crate) close: bool,
+    /// What it looks at.
+    #[serde(default)]
+    pub(crate) input: Input,
+}
+
+/// Red, green, blue.
+const RGB: i64 = 3;
+
+impl Input {
+    /// Channels of a picture as it is given.
+    fn given(self) -> i64 {
+        match self {
+            Self::Pixels => RGB,
+            Self::Latents(channels) => channels,
+        }
+    }
+
+    /// Those that the network sees of it besides column and row: as it is, for pixels brightened, and what changed.
+    fn seen(self) -> i64 {
+        match self {
+            Self::Pixels => 3 * RGB,
+            Self::Latents(channels) => 2 * channels,
+        }
+    }
+
+    /// Kernel and stride of the first convolution: from pixels to the cells of the maps.
+    fn stem(self) -> (i64, i64) {
+        match self {
+            Self::Pixels => (4, 4),
+            Self::Latents(_) => (3, 1),
+        }
+    }
+
+    /// Side of the subject, cut out; a multiple of 4.
+    fn close_side(self) -> i64 {
+        match self {
+            Self::Pixels => 20,
+            Self::Latents(_) => 12,
+        }
+    }
 }
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        Self { channels: [32, 96], token: 128, feature: 64, close: true }
+        Self { channels: [32, 96], token: 128, feature: 64, close: true, input: Input::Pixels }
     }
 }
 
@@ -96,7 +147,7 @@ pub(crate) struct Reading {
     pub(crate) answers: Vec<Tensor>,
     /// `[B, feature]`
     pub(crate) feature: Tensor,
-    /// Logits of the maps, `[B, T, MAPS, MAP_SIDE, MAP_SIDE]`.
+    /// Logits of the maps, `[B, T, MAPS, MAP_SIDE, MAP_SIDE]`; of latents in their own size.
     pub(crate) maps: Tensor,
     /// Logits of the subject's colour, frame by frame, `[B, T, classes]`.
     pub(crate) frame_colour: Tensor,
@@ -106,6 +157,7 @@ pub(crate) struct Reading {
 
 /// The network.
 pub(crate) struct Probe {
+    input: Input,
     stages: [Stage; 4],
     map_fine: Affine,
     map_coarse: Affine,
@@ -118,12 +170,6 @@ pub(crate) struct Probe {
     frame_heads: [Affine; 2],
 }
 
-/// Red, green, blue; brightened; changed; column and row.
-const IN_CHANNELS: i64 = 11;
-/// Those of the subject cut out: all but the coordinates.
-const CLOSE_CHANNELS: i64 = 9;
-/// Pixels of its side.
-const CLOSE_SIDE: i64 = 20;
 const MAP_CHANNELS: i64 = 16;
 const DILATIONS: [i64; 3] = [1, 2, 4];
 
@@ -133,7 +179,8 @@ impl Probe {
         let [c2, c3] = config.channels;
         let token = config.token;
         // Mean and maximum of the picture, features and colours under two maps, extent of three maps, subject.
-        let pooled = 2 * c3 + 2 * (c2 + c3 + 3) + 5 * MAPS + if config.close { c3 } else { 0 };
+        let input = config.input;
+        let pooled = 2 * c3 + 2 * (c2 + c3 + input.given()) + 5 * MAPS + if config.close { c3 } else { 0 };
         let time = |i: usize| -> sora_diffusion::Result<_> {
             let w = w.pp("over_time").pp(i);
             Ok((Affine::new(&w.pp("norm"), &[token])?, Affine::new(&w, &[token, token, 3])?))
@@ -144,17 +191,19 @@ impl Probe {
         let close = config.close.then(|| {
             let w = w.pp("close");
             let stages = [
-                Stage::new(&w.pp(0), CLOSE_CHANNELS, c2, 3, 1)?,
+                Stage::new(&w.pp(0), input.seen(), c2, 3, 1)?,
                 Stage::new(&w.pp(1), c2, c2, 4, 2)?,
                 Stage::new(&w.pp(2), c2, 2 * c2, 4, 2)?,
             ];
-            Ok((stages, Affine::new(&w.pp("out"), &[c3, 2 * c2 * (CLOSE_SIDE / 4).pow(2)])?))
+            Ok((stages, Affine::new(&w.pp("out"), &[c3, 2 * c2 * (input.close_side() / 4).pow(2)])?))
         });
         let close: Option<sora_diffusion::Result<_>> = close;
         let heads = Question::ALL.iter().map(|q| head(q.name(), q.classes(), config.feature));
+        let (kernel, stride) = input.stem();
         Ok(Self {
+            input,
             stages: [
-                Stage::new(&w.pp("conv_in"), IN_CHANNELS, c2, 4, 4)?,
+                Stage::new(&w.pp("conv_in"), input.seen() + 2, c2, kernel, stride)?,
                 Stage::new(&w.pp("mix1"), c2, c2, 3, 1)?,
                 Stage::new(&w.pp("down"), c2, c3, 4, 2)?,
                 Stage::new(&w.pp("mix2"), c3, c3, 3, 1)?,
@@ -174,7 +223,8 @@ impl Probe {
         })
     }
 
-    /// Reads clips `[B, T, 3, SIDE, SIDE]` in −1…1; any T.
+    /// Reads clips, any T: pictures `[B, T, 3, SIDE, SIDE]` in −1…1, or normalised latents `[B, T, C, h, w]` with even
+    /// sides.
     pub(crate) fn forward(&self, clips: &Tensor) -> Reading {
         self.forward_with_dropout(clips, 0.0)
     }
@@ -182,7 +232,7 @@ impl Probe {
     /// The same, with this share of what is known of a frame left out at random, for training.
     pub(crate) fn forward_with_dropout(&self, clips: &Tensor, dropout: f64) -> Reading {
         let (b, t, _, _, _) = clips.size5().expect("B T 3 H W");
-        let x = inputs(clips);
+        let x = self.input.inputs(clips);
         let [stem, mix1, down, mix2] = &self.stages;
         // Channels last in memory from here on: faster on a CPU.
         let fine = stem.forward(&x).permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
@@ -190,13 +240,14 @@ impl Probe {
         let coarse = down.forward(&fine);
         let coarse = &coarse + mix2.forward(&coarse); // [B·T, c3, 8, 8]
 
-        let lifted = self.map_coarse.conv(&coarse, 1).upsample_nearest2d([MAP_SIDE, MAP_SIDE], None, None);
+        let (_, _, h, w) = fine.size4().expect("N C H W");
+        let lifted = self.map_coarse.conv(&coarse, 1).upsample_nearest2d([h, w], None, None);
         let maps = self.map_out.conv(&(self.map_fine.conv(&fine, 1) + lifted).relu(), 1);
         let weights = maps.sigmoid();
 
-        let colours = clips.flatten(0, 1).adaptive_avg_pool2d([MAP_SIDE, MAP_SIDE]);
-        let lifted = coarse.upsample_nearest2d([MAP_SIDE, MAP_SIDE], None, None);
-        let detail = Tensor::cat(&[&fine, &lifted, &colours], 1).flatten(2, 3); // [B·T, C, 256]
+        let colours = clips.flatten(0, 1).adaptive_avg_pool2d([h, w]);
+        let lifted = coarse.upsample_nearest2d([h, w], None, None);
+        let detail = Tensor::cat(&[&fine, &lifted, &colours], 1).flatten(2, 3); // [B·T, C, cells]
         // The mean under each of the first two maps.
         let under = weights.narrow(1, 0, 2).flatten(2, 3);
         let under = &under / (under.sum_dim_intlist([2i64].as_slice(), true, Kind::Float) + 0.5);
@@ -210,7 +261,7 @@ impl Probe {
             extents.flatten(1, 2),
         ];
         if let Some((stages, out)) = &self.close {
-            let mut seen = cut_out(&x, &extents);
+            let mut seen = self.input.cut_out(&x, &extents);
             for stage in stages {
                 seen = stage.forward(&seen);
             }
@@ -234,7 +285,7 @@ impl Probe {
         let read = feature.relu().dropout(dropout, dropout > 0.0);
         Reading {
             answers: self.heads.iter().map(|head| head.linear(&read)).collect(),
-            maps: maps.view([b, t, MAPS, MAP_SIDE, MAP_SIDE]),
+            maps: maps.view([b, t, MAPS, h, w]),
             feature,
             frame_colour,
             frame_subject,
@@ -242,37 +293,47 @@ impl Probe {
     }
 }
 
-/// The subject, cut out by its map: inputs `[N, IN_CHANNELS, SIDE, SIDE]` and [`extents`] →
-/// `[N, CLOSE_CHANNELS, CLOSE_SIDE, CLOSE_SIDE]`.
-fn cut_out(x: &Tensor, extents: &Tensor) -> Tensor {
-    let n = x.size()[0];
-    // Where to look is not learned from what is seen there.
-    let subject = extents.detach().select(1, 0); // area, centre, spread
-    let centre = subject.narrow(1, 1, 2);
-    let spread = (subject.narrow(1, 3, 2) / 4.0).amax([1i64].as_slice(), true);
-    // Twice the standard deviation covers a disc; half as much again for what sticks out.
-    let half = (spread.sqrt() * 3.0).clamp(0.15, 0.8);
-    let ramp =
-        (Tensor::arange(CLOSE_SIDE, (Kind::Float, x.device())) + 0.5) * (2.0 / CLOSE_SIDE as f64) - 1.0;
-    let square = [n, CLOSE_SIDE, CLOSE_SIDE];
-    let axis = |dim: i64, view: [i64; 3]| {
-        (ramp.view(view) * half.unsqueeze(-1) + centre.select(1, dim).view([n, 1, 1])).expand(square, false)
-    };
-    let grid = Tensor::stack(&[axis(0, [1, 1, CLOSE_SIDE]), axis(1, [1, CLOSE_SIDE, 1])], 3);
-    x.narrow(1, 0, CLOSE_CHANNELS).grid_sampler(&grid, 0, 1, false)
-}
+impl Input {
+    /// The subject, cut out by its map: inputs `[N, seen + 2, H, W]` and [`extents`] → `[N, seen, side, side]`.
+    fn cut_out(self, x: &Tensor, extents: &Tensor) -> Tensor {
+        let n = x.size()[0];
+        let side = self.close_side();
+        // Where to look is not learned from what is seen there.
+        let subject = extents.detach().select(1, 0); // area, centre, spread
+        let centre = subject.narrow(1, 1, 2);
+        let spread = (subject.narrow(1, 3, 2) / 4.0).amax([1i64].as_slice(), true);
+        // Twice the standard deviation covers a disc; half as much again for what sticks out.
+        let half = (spread.sqrt() * 3.0).clamp(0.15, 0.8);
+        let ramp = (Tensor::arange(side, (Kind::Float, x.device())) + 0.5) * (2.0 / side as f64) - 1.0;
+        let square = [n, side, side];
+        let axis = |dim: i64, view: [i64; 3]| {
+            (ramp.view(view) * half.unsqueeze(-1) + centre.select(1, dim).view([n, 1, 1]))
+                .expand(square, false)
+        };
+        let grid = Tensor::stack(&[axis(0, [1, 1, side]), axis(1, [1, side, 1])], 3);
+        x.narrow(1, 0, self.seen()).grid_sampler(&grid, 0, 1, false)
+    }
 
-/// `[B, T, 3, H, W]` → `[B·T, IN_CHANNELS, H, W]`.
-fn inputs(clips: &Tensor) -> Tensor {
-    let (b, t, _, h, w) = clips.size5().expect("B T 3 H W");
-    let bright = (clips * 0.5 + 0.5).clamp_min(0.0004).sqrt() * 2.0 - 1.0;
-    let first = clips.narrow(1, 0, 1);
-    let before = Tensor::cat(&[&first, &clips.narrow(1, 0, t - 1)], 1);
-    let change = (clips - before) * 2.0;
-    let ramp = |n: i64| Tensor::linspace(-1.0, 1.0, n, (Kind::Float, clips.device()));
-    let columns = ramp(w).view([1, 1, 1, 1, w]).expand([b, t, 1, h, w], false);
-    let rows = ramp(h).view([1, 1, 1, h, 1]).expand([b, t, 1, h, w], false);
-    Tensor::cat(&[clips.shallow_clone(), bright, change, columns, rows], 2).flatten(0, 1)
+    /// `[B, T, given, H, W]` → `[B·T, seen + 2, H, W]`: with what changed since the frame before, column and row.
+    fn inputs(self, clips: &Tensor) -> Tensor {
+        let (b, t, _, h, w) = clips.size5().expect("B T C H W");
+        let first = clips.narrow(1, 0, 1);
+        let before = Tensor::cat(&[&first, &clips.narrow(1, 0, t - 1)], 1);
+        let ramp = |n: i64| Tensor::linspace(-1.0, 1.0, n, (Kind::Float, clips.device()));
+        let columns = ramp(w).view([1, 1, 1, 1, w]).expand([b, t, 1, h, w], false);
+        let rows = ramp(h).view([1, 1, 1, h, 1]).expand([b, t, 1, h, w], false);
+        let mut seen = vec![clips.shallow_clone()];
+        match self {
+            Self::Pixels => {
+                // Brightened, so that dark styles show.
+                seen.push((clips * 0.5 + 0.5).clamp_min(0.0004).sqrt() * 2.0 - 1.0);
+                seen.push((clips - before) * 2.0);
+            }
+            Self::Latents(_) => seen.push(clips - before),
+        }
+        seen.extend([columns, rows]);
+        Tensor::cat(&seen, 2).flatten(0, 1)
+    }
 }
 
 /// Area, centre and mean square distances from it of each map: `[N, MAPS, H, W]` → `[N, MAPS, 5]`.

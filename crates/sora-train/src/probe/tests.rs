@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::accuracy::measure;
 use super::clips::{Clips, Source};
-use super::network::{MAP_SIDE, MAPS, Probe, ProbeConfig, SIDE, WINDOW};
+use super::network::{Input, MAP_SIDE, MAPS, Probe, ProbeConfig, SIDE, WINDOW};
 use super::{augment::Batch, available, file, losses};
 use crate::data::{DomainChoice, Purpose};
 use crate::optimizer::AdamW;
@@ -12,7 +12,7 @@ use crate::parameters::Parameters;
 use crate::seeds::Seeds;
 
 fn toy() -> ProbeConfig {
-    ProbeConfig { channels: [8, 16], token: 32, feature: 16, close: true }
+    ProbeConfig { channels: [8, 16], token: 32, feature: 16, close: true, input: Input::Pixels }
 }
 
 fn build(config: &ProbeConfig) -> (Parameters, Probe) {
@@ -95,7 +95,7 @@ fn a_probe_comes_back_from_disk_and_another_size_does_not() {
         reconstructions: Default::default(),
     };
     file::write(dir.path(), &parameters, &parameters.flat, &card).expect("written");
-    let (read, read_card) = file::open(dir.path()).expect("read");
+    let (read, read_card) = file::open(dir.path(), Device::Cpu).expect("read");
     assert_eq!(read_card, card);
     let clip = Tensor::rand([1, 5, 3, SIDE, SIDE], (Kind::Float, Device::Cpu));
     let difference = (probe.forward(&clip).feature - read.forward(&clip).feature).abs().max();
@@ -104,9 +104,10 @@ fn a_probe_comes_back_from_disk_and_another_size_does_not() {
     let other = file::Card { config: ProbeConfig { channels: [8, 24], ..toy() }, ..card };
     let json = serde_json::to_string(&other).expect("json");
     std::fs::write(dir.path().join(file::CARD), json).expect("written");
-    let error = format!("{:#}", file::open(dir.path()).err().expect("an error"));
+    let error = format!("{:#}", file::open(dir.path(), Device::Cpu).err().expect("an error"));
     assert!(error.contains("probe.safetensors") && error.contains("24"), "{error}");
-    let error = format!("{:#}", file::open(&dir.path().join("nowhere")).err().expect("an error"));
+    let error =
+        format!("{:#}", file::open(&dir.path().join("nowhere"), Device::Cpu).err().expect("an error"));
     assert!(error.contains("nowhere"), "{error}");
 }
 

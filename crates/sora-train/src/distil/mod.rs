@@ -6,8 +6,17 @@
 //! (Meng et al., arXiv 2210.03142), a segment at a time. The target is exact for the noise it begins at, so
 //! nothing is averaged and nothing is bootstrapped. Half of the steps teach single frames behind a clean
 //! beginning under block-causal attention: what streaming asks for.
+//!
+//! With a judge (`sora-train judge`) some steps ask the student for clips and streams instead, and teach it what the
+//! judge, and a critic that learns beside it, miss in them (see `assignment.rs`). Streams begin anew where a run is resumed.
 
-use std::path::PathBuf;
+mod assignment;
+mod critic;
+mod judged;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use sora_diffusion::schedulers;
@@ -16,12 +25,14 @@ use sora_diffusion::weights::Weights;
 use sora_model::config::SchedulerConfig;
 use tch::{Kind, Tensor};
 
+use self::assignment::{Assignment, Plans};
+use self::judged::{Judging, Readers};
 use crate::checkpoint;
 use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode, per_frame};
-use crate::latents::{Dataset, trained_vae};
+use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::pairs::PairsArgs;
-use crate::parameters::Leaves;
+use crate::parameters::{Leaves, Parameters};
 use crate::presets;
 use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
@@ -37,11 +48,16 @@ pub(crate) struct Args {
     /// Run folder of the transformer that teaches; the student begins at its averaged weights.
     #[arg(long, default_value = "runs/transformer")]
     teacher: PathBuf,
+    /// Run folder of a student to begin at, instead of the teacher's own weights.
+    #[arg(long)]
+    init: Option<PathBuf>,
     /// Folder of `sora-train latents`.
     #[arg(long, default_value = "runs/latents")]
     latents: PathBuf,
     #[command(flatten)]
     pairs: PairsArgs,
+    #[command(flatten)]
+    judging: Judging,
     /// Run folder of the VAE, for sample sheets.
     #[arg(long, default_value = "runs/vae")]
     vae: PathBuf,
@@ -184,25 +200,57 @@ impl Lesson {
     }
 }
 
-/// A student over the shared parameters, the gradients it collects, and a teacher of its own.
+/// A student over the shared parameters, the gradients it collects, and those who teach it.
 struct Pupil {
     leaves: Leaves,
     student: TextToLatents,
     teacher: TextToLatents,
+    readers: Option<Readers>,
+}
+
+/// A share of a step.
+enum Task {
+    Lesson(Lesson),
+    Assignment(Assignment),
+}
+
+impl Task {
+    fn part(&self, start: i64, len: i64) -> Self {
+        match self {
+            Self::Lesson(lesson) => Self::Lesson(lesson.part(start, len)),
+            Self::Assignment(assignment) => Self::Assignment(assignment.part(start, len)),
+        }
+    }
 }
 
 impl Pupil {
+    /// Loss and gradient of an assignment: the student's, then the critic's where there is one.
+    fn draw(
+        &mut self,
+        assignment: &Assignment,
+        tokens: &[&[i64]],
+        (args, levels, statistics, credit): (&Args, &[f64], &Statistics, f64),
+    ) -> (f64, Tensor) {
+        let readers = self.readers.as_mut().expect("there is a judge where there are assignments");
+        let of = (&args.judging, levels, statistics, credit);
+        readers.read(assignment, (&self.student, &mut self.leaves), tokens, of)
+    }
+
+    /// Loss and gradient of a lesson.
     fn learn(&mut self, lesson: &Lesson, tokens: &[&[i64]], args: &Args) -> (f64, Tensor) {
-        tch::set_num_threads(args.threads);
+        let loss = self.lesson(lesson, tokens, args);
+        loss.backward();
+        (loss.double_value(&[]), self.leaves.take_gradients())
+    }
+
+    fn lesson(&self, lesson: &Lesson, tokens: &[&[i64]], args: &Args) -> Tensor {
         let batch = &lesson.batch;
         let target = lesson.target(&self.teacher, tokens, args.substeps, args.guidance_scale);
         let context = self.student.context(tokens, batch.clips.device());
         let mask = batch.mask(&self.student.transformer);
         let velocity =
             self.student.velocity(&batch.beside(&batch.noisy()), &batch.sigma, &context, mask.as_ref());
-        let loss = batch.mean_square(&(velocity - target));
-        loss.backward();
-        (loss.double_value(&[]), self.leaves.take_gradients())
+        batch.mean_square(&(velocity - target))
     }
 }
 
@@ -220,44 +268,68 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let configs: Configs = presets::read(&args.teacher)?;
     let configs = presets::settle(&args.run, configs)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
-    let clips = Clips::new(Dataset::open(&args.latents)?, &configs.statistics, &tokenizer)?;
+    let data = Dataset::open(&args.latents)?;
+    let named = args.judging.named(&data)?;
+    let clips = Clips::new(data, &configs.statistics, &tokenizer)?;
     let pairs = args.pairs.open(&configs, &tokenizer)?;
     let samples: Vec<Vec<i64>> =
         SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
     let levels = levels(args.flow_shift, args.segments)?;
 
     let (mut parameters, model) = TextToLatents::build(device, args.seed, &configs)?;
-    let taught = checkpoint::average_of(&args.teacher, parameters.len())?.to_device(device);
-    tch::no_grad(|| parameters.flat.copy_(&taught));
+    let begin_at = |parameters: &mut Parameters, dir: &Path| -> anyhow::Result<()> {
+        let average = checkpoint::average_of(dir, parameters.len())?;
+        tch::no_grad(|| parameters.flat.copy_(&average));
+        Ok(())
+    };
+    begin_at(&mut parameters, args.init.as_ref().unwrap_or(&args.teacher))?;
     let (mut teachers, _) = TextToLatents::build(device, args.seed, &configs)?;
-    tch::no_grad(|| teachers.flat.copy_(&taught));
+    begin_at(&mut teachers, &args.teacher)?;
     let mut adam = AdamW::new(&parameters.flat, 0.0, 0.995);
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    let mut critic = args.judging.critic(&run, configs.transformer.in_channels, device, args.seed)?;
     let mut pupils = (0..args.replicas)
         .map(|_| {
             let kind = |name: &str| args.dtype.kind(name);
             let build = |weights: &Weights| TextToLatents::new(weights, &configs);
             let (leaves, student) = parameters.replica_in(kind, build)?;
             let (_, teacher) = teachers.replica_in(kind, build)?;
-            Ok(Pupil { leaves, student, teacher })
+            let readers = args.judging.readers(critic.as_ref(), device)?;
+            Ok(Pupil { leaves, student, teacher, readers })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let vae = trained_vae(&args.vae, device)?;
+    if let Some(readers) = pupils.iter().find_map(|pupil| pupil.readers.as_ref()) {
+        eprintln!(
+            "judged by {}",
+            readers.judge.trusted().iter().map(|q| q.name()).collect::<Vec<_>>().join(", ")
+        );
+    }
     eprintln!(
         "student: {} parameters, {done} of {} steps done, levels {levels:.3?}",
         parameters.len(),
         args.steps
     );
 
+    let mut plans = Plans::new();
+    let count = parameters.len();
     // The levels of a lesson are those of the schedule.
     let draw = Draw { batch: args.batch, causal: args.causal, captions: CaptionChoice::Both, shift: 1.0 };
     let bar = progress::bar(args.steps, done);
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 8);
-        let of_step = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
-        let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
-        let lesson = Lesson::new(batch, &levels, &mut seeds);
+        let judged =
+            !named.is_empty() && f64::from(Seeds::new(args.seed, step, 9).unit()) < args.judging.judged;
+        let (task, tokens) = if judged {
+            let of = (args.batch, args.judging.streams);
+            let (assignment, tokens) = plans.next((&clips, &named), &mut seeds, of, device);
+            (Task::Assignment(assignment), tokens)
+        } else {
+            let of_step = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
+            let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
+            (Task::Lesson(Lesson::new(batch, &levels, &mut seeds)), tokens)
+        };
         let share = tokens.len() / args.replicas;
         for pupil in &mut pupils {
             pupil.leaves.refresh(&parameters);
@@ -265,23 +337,42 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let parts = tokens
             .chunks(share)
             .enumerate()
-            .map(|(i, tokens)| (lesson.part((i * share) as i64, share as i64), tokens))
+            .map(|(i, tokens)| (task.part((i * share) as i64, share as i64), tokens))
             .collect();
-        let learn =
-            |pupil: &mut Pupil, (lesson, tokens): (Lesson, &[&[i64]])| pupil.learn(&lesson, tokens, args);
+        let credit = critic.as_ref().map_or(0.0, |critic| critic.credit());
+        let learn = |pupil: &mut Pupil, (task, tokens): (Task, &[&[i64]])| {
+            tch::set_num_threads(args.threads);
+            match task {
+                Task::Lesson(lesson) => pupil.learn(&lesson, tokens, args),
+                Task::Assignment(assignment) => {
+                    pupil.draw(&assignment, tokens, (args, &levels, &configs.statistics, credit))
+                }
+            }
+        };
         let (loss, gradient) =
             in_parallel(&mut pupils, parts, learn).with_context(|| format!("step {}", step + 1))?;
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         // The replicas' threads are idle.
         tch::set_num_threads(args.threads * args.replicas as i32);
-        let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+        let norm = adam.step(&mut parameters.flat, &gradient.narrow(0, 0, count), rate)?;
+        if let Some(critic) = critic.as_mut().filter(|_| judged) {
+            critic.step(&gradient.narrow(0, count, critic.len()))?;
+        }
         tch::set_num_threads(args.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
-        run.log("step,loss,gradient_norm,rate", &[(step + 1) as f64, loss, norm, rate])?;
+        let figures = [(step + 1) as f64, loss, norm, rate, f64::from(u8::from(judged))];
+        run.log("step,loss,gradient_norm,rate,judged", &figures)?;
+        let complaints = pupils.iter().find_map(|pupil| Some(pupil.readers.as_ref()?.complaints));
+        if let Some([judge, critic, wrong]) = complaints.filter(|_| judged) {
+            run.log_to("judged.csv", "step,judge,critic,critic_wrong", &[figures[0], judge, critic, wrong])?;
+        }
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
+            if let Some(critic) = &critic {
+                critic.save()?;
+            }
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
             let shape = clips.shape()?;
             let latents = parameters
@@ -298,52 +389,4 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     bar.finish();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lesson(causal: bool) -> Lesson {
-        let options = (Kind::Float, tch::Device::Cpu);
-        let batch = Batch {
-            clips: Tensor::randn([3, 2, 4, 4, 4], options),
-            source: Some(Tensor::randn([3, 2, 4, 4, 4], options)),
-            noise: Tensor::randn([3, 2, 4, 4, 4], options),
-            sigma: Tensor::zeros([3, 4], options),
-            weight: Tensor::ones([3, 4], options),
-            causal,
-        };
-        Lesson::new(batch, &levels(3.0, 4).expect("a schedule"), &mut Seeds::new(1, 2, 3))
-    }
-
-    #[test]
-    fn levels_are_those_of_the_exported_scheduler() {
-        let levels = levels(3.0, 4).expect("a schedule");
-        assert_eq!(levels.len(), 5);
-        for (level, expected) in levels.iter().zip([1.0, 0.9, 0.75, 0.5, 0.0]) {
-            assert!((level - expected).abs() < 2e-3, "{levels:?}");
-        }
-    }
-
-    #[test]
-    fn whole_clips_move_as_one() {
-        let lesson = lesson(false);
-        assert_eq!(lesson.batch.weight.sum(Kind::Float).double_value(&[]), 12.0);
-        let spread = &lesson.batch.sigma - lesson.batch.sigma.narrow(1, 0, 1);
-        assert_eq!(spread.abs().max().double_value(&[]), 0.0);
-        assert!(lesson.goal.lt_tensor(&lesson.batch.sigma).all().int64_value(&[]) == 1);
-    }
-
-    #[test]
-    fn causal_lessons_teach_the_last_frame_alone() {
-        let lesson = lesson(true);
-        let frames = lesson.batch.sigma.size()[1];
-        assert_eq!(lesson.batch.clips.size()[2], frames);
-        assert_eq!(lesson.batch.weight.sum(Kind::Float).double_value(&[]), 3.0);
-        if frames > 1 {
-            let before = (&lesson.goal - &lesson.batch.sigma).narrow(1, 0, frames - 1);
-            assert_eq!(before.abs().max().double_value(&[]), 0.0);
-        }
-    }
 }

@@ -1,0 +1,173 @@
+//! Who reads what a student draws: a judge, of what it shows, and a critic, of how it looks.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tch::{Device, Tensor};
+
+use super::assignment::{Assignment, Streams};
+use super::critic::{Critic, Frames};
+use crate::checkpoint;
+use crate::data::{DomainChoice, Purpose};
+use crate::judge::Judge;
+use crate::judge::truth::{Origin, Truth};
+use crate::latents::{Dataset, Statistics};
+use crate::optimizer::AdamW;
+use crate::parameters::{Leaves, Parameters};
+use crate::run::Run;
+use crate::transformer::TextToLatents;
+
+/// A judge that some of the steps ask.
+#[derive(clap::Args)]
+pub(super) struct Judging {
+    /// Run folder of `sora-train judge`: with it some steps teach what it misses in clips that the student drew.
+    #[arg(long)]
+    judge: Option<PathBuf>,
+    /// Share of the steps that do, 0 to 1.
+    #[arg(long, default_value_t = 0.6, value_parser = crate::transformer::share)]
+    pub(super) judged: f64,
+    /// Share of those that are about streams, 0 to 1.
+    #[arg(long, default_value_t = 0.4, value_parser = crate::transformer::share)]
+    pub(super) streams: f64,
+    /// Weight of what it misses, beside the loss of a lesson.
+    #[arg(long, default_value_t = 0.15)]
+    judge_weight: f64,
+    /// Weight of what a critic sees that learns to tell drawn latents from encoded ones; 0 for none.
+    #[arg(long, default_value_t = 0.0)]
+    critic_weight: f64,
+    /// Peak learning rate of the critic.
+    #[arg(long, default_value_t = 5e-4)]
+    critic_learning_rate: f64,
+    /// Seed that the latents were drawn with.
+    #[arg(long, default_value_t = 1)]
+    latents_seed: u64,
+    /// Their scenes.
+    #[arg(long, value_enum, default_value = "core")]
+    domain: DomainChoice,
+}
+
+impl Judging {
+    /// What the captions of the latents name, a tensor for each bucket; none without a judge.
+    pub(super) fn named(&self, data: &Dataset) -> anyhow::Result<Vec<Tensor>> {
+        if self.judge.is_none() {
+            return Ok(Vec::new());
+        }
+        let origin = Origin { seed: self.latents_seed, purpose: Purpose::Latents, domain: self.domain };
+        data.buckets.iter().map(|bucket| Ok(Truth::of(bucket, origin)?.named)).collect()
+    }
+
+    /// The readers of one pupil.
+    pub(super) fn readers(
+        &self,
+        critic: Option<&Training>,
+        device: Device,
+    ) -> anyhow::Result<Option<Readers>> {
+        let Some(dir) = &self.judge else { return Ok(None) };
+        let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, critic.channels)));
+        Ok(Some(Readers {
+            judge: Judge::open(dir, device)?,
+            critic: critic.transpose()?,
+            streams: Streams::default(),
+            complaints: [0.0; 3],
+        }))
+    }
+
+    /// The critic to be, if one is wanted; it goes on where the run was left.
+    pub(super) fn critic(
+        &self,
+        run: &Run,
+        channels: i64,
+        device: Device,
+        seed: u64,
+    ) -> anyhow::Result<Option<Training>> {
+        if self.judge.is_none() || self.critic_weight == 0.0 {
+            return Ok(None);
+        }
+        let (mut parameters, _) = Parameters::build(device, seed, |w| Critic::new(w, channels))?;
+        let mut adam = AdamW::new(&parameters.flat, 0.0, 0.99);
+        let path = run.file("critic.safetensors");
+        checkpoint::resume(&path, &mut parameters, &mut adam)?;
+        Ok(Some(Training { parameters, adam, path, channels, rate: self.critic_learning_rate }))
+    }
+}
+
+/// A critic's parameters and its optimizer.
+pub(super) struct Training {
+    parameters: Parameters,
+    adam: AdamW,
+    path: PathBuf,
+    channels: i64,
+    rate: f64,
+}
+
+/// Its steps until its word has its full weight.
+const CREDIT: f64 = 60.0;
+
+impl Training {
+    /// How much its word counts by now, 0 to 1.
+    pub(super) fn credit(&self) -> f64 {
+        (self.adam.step as f64 / CREDIT).min(1.0)
+    }
+
+    pub(super) fn len(&self) -> i64 {
+        self.parameters.len()
+    }
+
+    pub(super) fn step(&mut self, gradient: &Tensor) -> anyhow::Result<()> {
+        self.adam.step(&mut self.parameters.flat, gradient, self.rate).context("the critic")?;
+        Ok(())
+    }
+
+    pub(super) fn save(&self) -> anyhow::Result<()> {
+        checkpoint::save(&self.path, &self.parameters, &self.adam)
+    }
+}
+
+/// A judge and a critic that read what one pupil draws.
+pub(super) struct Readers {
+    pub(super) judge: Judge,
+    critic: Option<(Leaves, Critic)>,
+    streams: Streams,
+    /// Of the last assignment: what the judge missed, how drawn it seemed to the critic, and what that got wrong itself.
+    pub(super) complaints: [f64; 3],
+}
+
+impl Readers {
+    /// Has an assignment drawn and read: what they complain of, for the student to learn, after whose `backward` the
+    /// critic's own gradient is taken by the function.
+    pub(super) fn read(
+        &mut self,
+        assignment: &Assignment,
+        (student, leaves): (&TextToLatents, &mut Leaves),
+        tokens: &[&[i64]],
+        (judging, levels, statistics, credit): (&Judging, &[f64], &Statistics, f64),
+    ) -> (f64, Tensor) {
+        let drawn = assignment.draw(student, &mut self.streams, tokens, levels);
+        let complaint = match &assignment.stream {
+            None => self.judge.complaint(&drawn, &assignment.named, statistics),
+            Some(_) => self.judge.complaint_of_last(&drawn, &assignment.named, statistics),
+        };
+        self.complaints = [complaint.double_value(&[]), 0.0, 0.0];
+        let mut loss = complaint * judging.judge_weight;
+        let Some((critics, critic)) = &mut self.critic else {
+            loss.backward();
+            return (loss.double_value(&[]), leaves.take_gradients());
+        };
+        // Of a stream the last frame alone is the student's to change, and is not its first.
+        let (seen, frames) = match &assignment.stream {
+            None => (drawn, Frames::All),
+            Some(_) => (drawn.narrow(2, drawn.size()[2] - 2, 2), Frames::Later),
+        };
+        let complaint = critic.complaint(&seen, frames);
+        self.complaints[1] = complaint.double_value(&[]);
+        loss += complaint * (judging.critic_weight * credit);
+        loss.backward();
+        let gradient = leaves.take_gradients();
+        // What the student's loss left at the critic is not for it to learn.
+        let _ = critics.take_gradients();
+        let wrong = critic.lesson(&assignment.encoded, &seen, frames);
+        self.complaints[2] = wrong.double_value(&[]);
+        wrong.backward();
+        (loss.double_value(&[]), Tensor::cat(&[gradient, critics.take_gradients()], 0))
+    }
+}

@@ -1,0 +1,3 @@
+//! The engine by itself, behind its C ABI, with the embedded model.
+
+mod ahead;
