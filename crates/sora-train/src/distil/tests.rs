@@ -146,7 +146,8 @@ fn a_student_learns_what_a_judge_misses_in_clips_and_in_streams() {
             adam.step(&mut parameters.flat, &gradient, 1e-2).expect("finite");
         }
         let last = tch::no_grad(complaint).double_value(&[]);
-        assert!(last < 0.8 * first, "stream {stream}: what is missed went from {first} to {last}");
+        // Of a stream one frame alone is the student's to change.
+        assert!(last < 0.9 * first, "stream {stream}: what is missed went from {first} to {last}");
     }
 }
 
