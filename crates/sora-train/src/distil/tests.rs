@@ -58,7 +58,8 @@ fn network() -> (Configs, Parameters, TextToLatents) {
     let (parameters, model) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
     let mask = parameters.mask(|name| name == "transformer.proj_out.weight").to_kind(Kind::Float);
     tch::manual_seed(4);
-    tch::no_grad(|| parameters.flat.shallow_clone().g_add_(&(parameters.flat.randn_like() * 0.05 * mask)));
+    let mut flat = parameters.flat.shallow_clone();
+    let _ = tch::no_grad(|| flat.g_add_(&(flat.randn_like() * 0.05 * mask)));
     (configs, parameters, model)
 }
 
