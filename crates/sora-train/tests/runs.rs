@@ -175,3 +175,45 @@ fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
         fs::read_to_string(dir.join("model/scheduler/scheduler_config.json")).expect("a schedule");
     assert!(scheduler.contains("\"solver_order\": 1"), "{scheduler}");
 }
+
+#[test]
+fn a_student_is_judged_by_one_that_knows_enough() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    succeeds(vae(&dir.join("runs/vae"), 1, &[]));
+    succeeds(stage(dir, "tokenizer", "runs/tokenizer", &["--captions", "400"]));
+    let clips = ["--clips", "100", "--size", "64x64x17"];
+    succeeds(stage(dir, "latents", "runs/latents", &clips));
+    succeeds(stage(dir, "latents", "runs/validation", &[&clips[..], &["--validation"]].concat()));
+    succeeds(stage(
+        dir,
+        "transformer",
+        "runs/transformer",
+        &["--preset", "xxs", "--steps", "1", "--batch", "4"],
+    ));
+    let judge = ["--steps", "2", "--batch", "4", "--channels", "8,16", "--every", "1"];
+    let said = fails(stage(dir, "judge", "runs/judge", &[&judge[..], &["--latents-seed", "7"]].concat()));
+    assert!(said.contains("with seed 7 it would be"), "{said}");
+    succeeds(stage(dir, "judge", "runs/judge", &judge));
+
+    let judged = ["--judge", "runs/judge", "--judged", "1", "--streams", "0.5", "--critic-weight", "0.1"];
+    let student = ["--steps", "4", "--batch", "2", "--replicas", "2", "--segments", "2", "--every", "4"];
+    let distil = || stage(dir, "distil", "runs/student", &[&student[..], &judged].concat());
+    let said = fails(distil());
+    assert!(said.contains("runs/judge") && said.contains("train it further"), "{said}");
+    // As if it had learned.
+    let knowledge = dir.join("runs/judge/knowledge.json");
+    let json = r#"{"subject": {"tally": {"right": 90, "of": 100}, "commonest": 0.2}}"#;
+    fs::write(&knowledge, json).expect("written");
+    succeeds(distil());
+    let table = fs::read_to_string(dir.join("runs/student/judged.csv")).expect("judged.csv");
+    assert_eq!(table.lines().count(), 5, "{table}");
+    assert!(dir.join("runs/student/critic.safetensors").exists());
+    // A student begins at another where it is told to.
+    succeeds(stage(
+        dir,
+        "distil",
+        "runs/again",
+        &[&student[..], &judged, &["--init", "runs/student"]].concat(),
+    ));
+}

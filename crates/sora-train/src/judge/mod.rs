@@ -25,7 +25,7 @@ use crate::probe::augment::Batch;
 use crate::probe::file;
 use crate::probe::network::{Input, Probe, ProbeConfig};
 use crate::probe::questions::Question;
-use crate::probe::{DROPOUT, MARKED_WEIGHT, losses};
+use crate::probe::{MARKED_WEIGHT, learn};
 use crate::run::{Run, device};
 use crate::seeds::Seeds;
 use crate::{checkpoint, presets, progress};
@@ -171,18 +171,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let rows: Vec<i64> = (0..args.batch).map(|_| seeds.below(n) as i64).collect();
         let mut batch = known.batch(&rows, &config.statistics, device);
         batch.video = degraded(&batch.video, &mut seeds);
-        let [answers, frames, maps] = losses(&probe, &batch, DROPOUT);
-        (&answers + &frames * 0.3 + &maps * 5.0).backward();
-        let gradient = parameters.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
-        let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
-        let figures = [&answers, &frames, &maps].map(|t| t.double_value(&[]));
-        run.log(
-            "step,answers,frames,maps,gradient_norm,rate",
-            &[(step + 1) as f64, figures[0], figures[1], figures[2], norm, rate],
-        )?;
-        bar.set_message(format!("answers {:.3} maps {:.4}", figures[0], figures[2]));
-        bar.inc(1);
+        learn(&run, &bar, (&probe, &mut parameters, &mut adam), &batch, (step, rate))?;
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             let average = adam.average.copy();

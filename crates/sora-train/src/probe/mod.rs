@@ -85,7 +85,7 @@ const RECONSTRUCTED: usize = 4;
 pub(crate) const MARKED_WEIGHT: f64 = 30.0;
 
 /// Share of what is known of a frame that a step does without.
-pub(crate) const DROPOUT: f64 = 0.15;
+const DROPOUT: f64 = 0.15;
 
 /// The shards that a step may draw from: few at first, all of them after two thirds of the steps.
 fn available(step: u64, steps: u64, shards: u64) -> u64 {
@@ -151,7 +151,7 @@ pub(crate) fn frame_labels(labels: &Tensor, maps: &Tensor, question: Question) -
 }
 
 /// Losses of a batch: clip answers, frame answers, maps.
-pub(crate) fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] {
+fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] {
     let reading = probe.forward_with_dropout(&batch.video, dropout);
     let device = batch.video.device();
     let mut answers = Tensor::zeros([], (Kind::Float, device));
@@ -169,6 +169,28 @@ pub(crate) fn losses(probe: &Probe, batch: &Batch, dropout: f64) -> [Tensor; 3] 
         tch::Reduction::Mean,
     );
     [answers, frames, maps]
+}
+
+/// One step of a training, and its line in the tables.
+pub(crate) fn learn(
+    run: &Run,
+    bar: &indicatif::ProgressBar,
+    (probe, parameters, adam): (&Probe, &mut Parameters, &mut AdamW),
+    batch: &Batch,
+    (step, rate): (u64, f64),
+) -> anyhow::Result<()> {
+    let [answers, frames, maps] = losses(probe, batch, DROPOUT);
+    (&answers + &frames * 0.3 + &maps * 5.0).backward();
+    let gradient = parameters.take_gradients();
+    let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
+    let [answers, frames, maps] = [&answers, &frames, &maps].map(|t| t.double_value(&[]));
+    run.log(
+        "step,answers,frames,maps,gradient_norm,rate",
+        &[(step + 1) as f64, answers, frames, maps, norm, rate],
+    )?;
+    bar.set_message(format!("answers {answers:.3} maps {maps:.4}"));
+    bar.inc(1);
+    Ok(())
 }
 
 /// Trains until `steps`.
@@ -221,18 +243,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         pool.grow_to(available(step, args.steps, shards))?;
         let mut seeds = Seeds::new(args.seed, step, 8);
         let batch = pool.batch(&mut seeds, args.batch);
-        let [answers, frames, maps] = losses(&probe, &batch, DROPOUT);
-        (&answers + &frames * 0.3 + &maps * 5.0).backward();
-        let gradient = parameters.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
-        let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
-        let figures = [&answers, &frames, &maps].map(|t| t.double_value(&[]));
-        run.log(
-            "step,answers,frames,maps,gradient_norm,rate",
-            &[(step + 1) as f64, figures[0], figures[1], figures[2], norm, rate],
-        )?;
-        bar.set_message(format!("answers {:.3} maps {:.4}", figures[0], figures[2]));
-        bar.inc(1);
+        learn(&run, &bar, (&probe, &mut parameters, &mut adam), &batch, (step, rate))?;
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             held_out.grow_to(args.held_out / SHARD)?;
