@@ -206,6 +206,13 @@ fn a_student_is_judged_by_one_that_knows_enough() {
     let json = r#"{"subject": {"tally": {"right": 90, "of": 100}, "commonest": 0.2}}"#;
     fs::write(&knowledge, json).expect("written");
     succeeds(distil());
+    // One of other latents is refused.
+    let config = dir.join("runs/judge/config.json");
+    let text = fs::read_to_string(&config).expect("the judge's config");
+    fs::write(&config, text.replace("\"latents\": 8", "\"latents\": 16")).expect("written");
+    let said = fails(distil());
+    assert!(said.contains("runs/judge") && said.contains("8 channels"), "{said}");
+    fs::write(&config, text).expect("written");
     let table = fs::read_to_string(dir.join("runs/student/judged.csv")).expect("judged.csv");
     assert_eq!(table.lines().count(), 5, "{table}");
     assert!(dir.join("runs/student/critic.safetensors").exists());

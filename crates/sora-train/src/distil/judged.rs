@@ -30,13 +30,13 @@ pub(super) struct Judging {
     #[arg(long, default_value_t = 0.4, value_parser = crate::transformer::share)]
     pub(super) streams: f64,
     /// Weight of what it misses, beside the loss of a lesson.
-    #[arg(long, default_value_t = 0.15)]
+    #[arg(long, default_value_t = 0.15, value_parser = weight)]
     judge_weight: f64,
     /// Weight of what a critic sees that learns to tell drawn latents from encoded ones; 0 for none.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = weight)]
     critic_weight: f64,
     /// Peak learning rate of the critic.
-    #[arg(long, default_value_t = 5e-4)]
+    #[arg(long, default_value_t = 5e-4, value_parser = weight)]
     critic_learning_rate: f64,
     /// Seed that the latents were drawn with.
     #[arg(long, default_value_t = 1)]
@@ -44,6 +44,13 @@ pub(super) struct Judging {
     /// Their scenes.
     #[arg(long, value_enum, default_value = "core")]
     domain: DomainChoice,
+}
+
+fn weight(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err(format!("{text} is not a number from 0 to 100")),
+    }
 }
 
 impl Judging {
@@ -60,12 +67,13 @@ impl Judging {
     pub(super) fn readers(
         &self,
         critic: Option<&Training>,
+        channels: i64,
         device: Device,
     ) -> anyhow::Result<Option<Readers>> {
         let Some(dir) = &self.judge else { return Ok(None) };
         let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, critic.channels)));
         Ok(Some(Readers {
-            judge: Judge::open(dir, device)?,
+            judge: Judge::open(dir, channels, device)?,
             critic: critic.transpose()?,
             streams: Streams::default(),
             complaints: [0.0; 3],
@@ -133,8 +141,8 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Has an assignment drawn and read: what they complain of, for the student to learn, after whose `backward` the
-    /// critic's own gradient is taken by the function.
+    /// Has an assignment drawn and read. Returns the student's loss, and its gradient with that of the critic behind it,
+    /// where there is one.
     pub(super) fn read(
         &mut self,
         assignment: &Assignment,

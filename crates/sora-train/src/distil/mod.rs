@@ -294,7 +294,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let build = |weights: &Weights| TextToLatents::new(weights, &configs);
             let (leaves, student) = parameters.replica_in(kind, build)?;
             let (_, teacher) = teachers.replica_in(kind, build)?;
-            let readers = args.judging.readers(critic.as_ref(), device)?;
+            let readers = args.judging.readers(critic.as_ref(), configs.transformer.in_channels, device)?;
             Ok(Pupil { leaves, student, teacher, readers })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -260,12 +260,18 @@ pub(crate) struct Judge {
 const TRUSTED: f64 = 0.8;
 
 impl Judge {
-    /// Opens a run folder of `sora-train judge`.
+    /// Opens a run folder of `sora-train judge`, for latents of so many channels.
     ///
     /// # Errors
-    /// If there is none, or it can be trusted with nothing.
-    pub(crate) fn open(dir: &Path, device: Device) -> anyhow::Result<Self> {
+    /// If there is none, it reads others, or it can be trusted with nothing.
+    pub(crate) fn open(dir: &Path, channels: i64, device: Device) -> anyhow::Result<Self> {
         let config: Config = presets::read(dir)?;
+        anyhow::ensure!(
+            config.probe.input == Input::Latents(channels),
+            "the judge in {} reads {:?}, these latents have {channels} channels",
+            dir.display(),
+            config.probe.input
+        );
         let (probe, _) = file::open(dir, device)?;
         let path = dir.join(KNOWLEDGE);
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
