@@ -134,13 +134,11 @@ pub(crate) struct Clips {
     pub(crate) latents: Vec<Tensor>,
     pub(crate) sources: Vec<Option<Tensor>>,
     pub(crate) tokens: Vec<Vec<[Vec<i64>; 2]>>,
-    mean: Tensor,
-    std: Tensor,
+    statistics: Statistics,
 }
 
 impl Clips {
     pub(crate) fn new(data: Dataset, statistics: &Statistics, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
-        let (mean, std) = statistics.tensors();
         let mut tokens = Vec::new();
         let mut latents = Vec::new();
         let mut sources = Vec::new();
@@ -154,7 +152,7 @@ impl Clips {
             latents.push(bucket.latents);
             sources.push(bucket.sources);
         }
-        Ok(Self { latents, sources, tokens, mean, std })
+        Ok(Self { latents, sources, tokens, statistics: statistics.clone() })
     }
 
     /// Draws the clips and captions of one step; a step depends on its seeds alone.
@@ -205,7 +203,7 @@ impl Clips {
     }
 
     pub(crate) fn normalise(&self, latents: &Tensor) -> Tensor {
-        (latents.to_kind(Kind::Float) - &self.mean) / &self.std
+        self.statistics.normalise(latents)
     }
 
     /// Shape `[C, T, H, W]` of the first bucket's latents.
@@ -219,6 +217,12 @@ impl Statistics {
     pub(crate) fn tensors(&self) -> (Tensor, Tensor) {
         let shaped = |v: &[f64]| Tensor::from_slice(v).to_kind(Kind::Float).view([1, -1, 1, 1, 1]);
         (shaped(&self.mean), shaped(&self.std))
+    }
+
+    /// Latents `[N, C, …]` of a VAE, in f32 and normalised.
+    pub(crate) fn normalise(&self, latents: &Tensor) -> Tensor {
+        let (mean, std) = self.tensors();
+        (latents.to_kind(Kind::Float) - mean) / std
     }
 }
 

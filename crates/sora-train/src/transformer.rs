@@ -8,6 +8,7 @@
 //! beginning of the clip that is clean or nearly so (teacher forcing). So one set of weights makes whole clips,
 //! streams over a cache of keys and values, animates an image and continues a clip.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -104,18 +105,18 @@ pub(crate) struct Args {
 /// Positions of a prompt, padding included: what `WanPipeline` uses.
 pub(crate) const MAX_SEQUENCE_LENGTH: i64 = 512;
 
+/// A number of the command line within bounds.
+pub(crate) fn number_within(text: &str, bounds: RangeInclusive<f64>) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|value| bounds.contains(value));
+    number.ok_or_else(|| format!("{text} is not a number from {} to {}", bounds.start(), bounds.end()))
+}
+
 pub(crate) fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err(format!("{text} is not a number from 0 to 1")),
-    }
+    number_within(text, 0.0..=1.0)
 }
 
 fn shift(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.1..=20.0).contains(&value) => Ok(value),
-        _ => Err(format!("{text} is not a number from 0.1 to 20")),
-    }
+    number_within(text, 0.1..=20.0)
 }
 
 /// The configs of a run, `config.json` of its folder.
@@ -198,23 +199,31 @@ impl TextToLatents {
         let _no_grad = tch::no_grad_guard();
         let n = prompts.len() as i64;
         let [c, t, h, w] = shape;
-        let mut x = seeded_noise(7, &[n, c, t, h, w]).to_device(device);
+        let noise = seeded_noise(7, &[n, c, t, h, w]).to_device(device);
         let with: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
         let with = self.context(&with, device);
         let without = self.context(&vec![END_ONLY; prompts.len()], device);
-        for pair in levels.windows(2) {
-            let (now, next) = (pair[0], pair[1]);
-            let sigma = Tensor::full([n], now, (Kind::Float, device));
-            let seen = source.map_or_else(|| x.shallow_clone(), |source| Tensor::cat(&[&x, source], 1));
-            let mut v = self.velocity(&seen, &sigma, &with, None);
-            if guidance > 1.0 {
-                let unconditional = self.velocity(&seen, &sigma, &without, None);
-                v = &unconditional + (v - &unconditional) * guidance;
+        euler(noise, levels, |x, sigma| {
+            let seen = source.map_or_else(|| x.shallow_clone(), |source| Tensor::cat(&[x, source], 1));
+            let v = self.velocity(&seen, sigma, &with, None);
+            if guidance <= 1.0 {
+                return v;
             }
-            x += v * (next - now);
-        }
-        x
+            let unconditional = self.velocity(&seen, sigma, &without, None);
+            &unconditional + (v - &unconditional) * guidance
+        })
     }
+}
+
+/// From noise to latents, straight along the velocity (of latents `[B, …]` at levels `[B]`) between each level and the
+/// next. What goes into a step stays as it is, so gradients go back through all of them.
+pub(crate) fn euler(noise: Tensor, levels: &[f64], velocity: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
+    let mut x = noise;
+    for pair in levels.windows(2) {
+        let sigma = Tensor::full([x.size()[0]], pair[0], (Kind::Float, x.device()));
+        x = &x + velocity(&x, &sigma) * (pair[1] - pair[0]);
+    }
+    x
 }
 
 /// A network over the shared parameters, and the gradients it collects.

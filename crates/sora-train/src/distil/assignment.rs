@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::clips::Clips;
 use crate::seeds::Seeds;
-use crate::transformer::TextToLatents;
+use crate::transformer::{TextToLatents, euler};
 
 /// What a stream of the product remembers (`Pipeline::default_memory` for five latent frames, one of them new).
 const MEMORY: CacheLimits = CacheLimits { sink: 1, frames: 4 };
@@ -99,7 +99,8 @@ impl<'a> Plans<'a> {
         }
         let cohort = seeds.below(COHORTS as u64) as usize;
         let plan = &mut self.plans[cohort];
-        let begins = plan.age >= plan.limit || plan.prompts.is_none();
+        // One that has none yet is at its limit of 0.
+        let begins = plan.age >= plan.limit;
         if begins {
             plan.prompts = Some(Prompts::draw(clips, named, seeds, batch, device));
             (plan.age, plan.limit) = (0, 4 + seeds.below(LONGEST - 3));
@@ -173,13 +174,13 @@ impl Assignment {
             sora_diffusion::noise::seeded_noise(seeds.next_u64(), &size).to_device(device)
         };
         let Some(stretch) = self.stream else {
-            return steps(noise(self.encoded.size()[2]), levels, |x, sigma| {
+            return euler(noise(self.encoded.size()[2]), levels, |x, sigma| {
                 student.velocity(x, sigma, &context, None)
             });
         };
         streams.0.resize_with(COHORTS, || None);
         let mut frame = |stream: &Stream| {
-            steps(noise(1), levels, |x, sigma| {
+            euler(noise(1), levels, |x, sigma| {
                 student.transformer.forward_block(x, &(sigma * 1000.0), &context, &stream.cache)
             })
         };
@@ -210,14 +211,4 @@ impl Stream {
         let kept = frames.min(MEMORY.frames);
         self.last = last.narrow(2, frames - kept, kept);
     }
-}
-
-/// From noise to latents, straight along the velocity between each level and the next.
-fn steps(noise: Tensor, levels: &[f64], velocity: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
-    let mut x = noise;
-    for pair in levels.windows(2) {
-        let sigma = Tensor::full([x.size()[0]], pair[0], (Kind::Float, x.device()));
-        x = &x + velocity(&x, &sigma) * (pair[1] - pair[0]);
-    }
-    x
 }

@@ -47,10 +47,7 @@ pub(super) struct Judging {
 }
 
 fn weight(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
-        _ => Err(format!("{text} is not a number from 0 to 100")),
-    }
+    crate::transformer::number_within(text, 0.0..=100.0)
 }
 
 impl Judging {
@@ -71,7 +68,7 @@ impl Judging {
         device: Device,
     ) -> anyhow::Result<Option<Readers>> {
         let Some(dir) = &self.judge else { return Ok(None) };
-        let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, critic.channels)));
+        let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, channels)));
         Ok(Some(Readers {
             judge: Judge::open(dir, channels, device)?,
             critic: critic.transpose()?,
@@ -95,7 +92,7 @@ impl Judging {
         let mut adam = AdamW::new(&parameters.flat, 0.0, 0.99);
         let path = run.file("critic.safetensors");
         checkpoint::resume(&path, &mut parameters, &mut adam)?;
-        Ok(Some(Training { parameters, adam, path, channels, rate: self.critic_learning_rate }))
+        Ok(Some(Training { parameters, adam, path, rate: self.critic_learning_rate }))
     }
 }
 
@@ -104,7 +101,6 @@ pub(super) struct Training {
     parameters: Parameters,
     adam: AdamW,
     path: PathBuf,
-    channels: i64,
     rate: f64,
 }
 
@@ -151,20 +147,20 @@ impl Readers {
         (judging, levels, statistics, credit): (&Judging, &[f64], &Statistics, f64),
     ) -> (f64, Tensor) {
         let drawn = assignment.draw(student, &mut self.streams, tokens, levels);
-        let complaint = match &assignment.stream {
-            None => self.judge.complaint(&drawn, &assignment.named, statistics),
-            Some(_) => self.judge.complaint_of_last(&drawn, &assignment.named, statistics),
+        let (judge, named) = (&self.judge, &assignment.named);
+        // Of a stream the last frame alone is the student's to change, and is not its first.
+        let (complaint, seen, frames) = match &assignment.stream {
+            None => (judge.complaint(&drawn, named, statistics), drawn, Frames::All),
+            Some(_) => {
+                let last = drawn.narrow(2, drawn.size()[2] - 2, 2);
+                (judge.complaint_of_last(&drawn, named, statistics), last, Frames::Later)
+            }
         };
         self.complaints = [complaint.double_value(&[]), 0.0, 0.0];
         let mut loss = complaint * judging.judge_weight;
         let Some((critics, critic)) = &mut self.critic else {
             loss.backward();
             return (loss.double_value(&[]), leaves.take_gradients());
-        };
-        // Of a stream the last frame alone is the student's to change, and is not its first.
-        let (seen, frames) = match &assignment.stream {
-            None => (drawn, Frames::All),
-            Some(_) => (drawn.narrow(2, drawn.size()[2] - 2, 2), Frames::Later),
         };
         let complaint = critic.complaint(&seen, frames);
         self.complaints[1] = complaint.double_value(&[]);

@@ -238,19 +238,15 @@ impl Pupil {
 
     /// Loss and gradient of a lesson.
     fn learn(&mut self, lesson: &Lesson, tokens: &[&[i64]], args: &Args) -> (f64, Tensor) {
-        let loss = self.lesson(lesson, tokens, args);
-        loss.backward();
-        (loss.double_value(&[]), self.leaves.take_gradients())
-    }
-
-    fn lesson(&self, lesson: &Lesson, tokens: &[&[i64]], args: &Args) -> Tensor {
         let batch = &lesson.batch;
         let target = lesson.target(&self.teacher, tokens, args.substeps, args.guidance_scale);
         let context = self.student.context(tokens, batch.clips.device());
         let mask = batch.mask(&self.student.transformer);
         let velocity =
             self.student.velocity(&batch.beside(&batch.noisy()), &batch.sigma, &context, mask.as_ref());
-        batch.mean_square(&(velocity - target))
+        let loss = batch.mean_square(&(velocity - target));
+        loss.backward();
+        (loss.double_value(&[]), self.leaves.take_gradients())
     }
 }
 

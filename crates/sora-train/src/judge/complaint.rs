@@ -39,11 +39,7 @@ impl Judge {
     fn frame_answers<'a>(&self, reading: &'a Reading) -> impl Iterator<Item = (Question, &'a Tensor)> {
         let answers =
             [(Question::Subject, &reading.frame_subject), (Question::Colour, &reading.frame_colour)];
-        answers
-            .into_iter()
-            .filter(|(question, _)| self.trusted.contains(question))
-            .collect::<Vec<_>>()
-            .into_iter()
+        answers.into_iter().filter(|(question, _)| self.trusted.contains(question))
     }
 
     /// What clips `[B, C, F, h, w]`, normalised by `statistics`, miss of what their prompts name (`[B, questions]`, −1 for

@@ -20,7 +20,7 @@ use crate::data::{DomainChoice, Purpose};
 use crate::latents::{Dataset, Statistics};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::Parameters;
-use crate::probe::accuracy::{Accuracy, Tally};
+use crate::probe::accuracy::{Accuracy, CHUNK, Tally};
 use crate::probe::augment::Batch;
 use crate::probe::file;
 use crate::probe::network::{Input, Probe, ProbeConfig};
@@ -111,8 +111,7 @@ impl Encoded {
     /// These rows as the network sees them.
     fn batch(&self, rows: &[i64], statistics: &Statistics, device: Device) -> Batch {
         let rows = Tensor::from_slice(rows);
-        let (mean, std) = statistics.tensors();
-        let latents = (self.latents.index_select(0, &rows).to_kind(Kind::Float) - mean) / std;
+        let latents = statistics.normalise(&self.latents.index_select(0, &rows));
         Batch {
             video: latents.transpose(1, 2).contiguous().to_device(device),
             maps: (self.maps.index_select(0, &rows).to_kind(Kind::Float) / 255.0).to_device(device),
@@ -204,7 +203,7 @@ fn measure(probe: &Probe, unseen: &[Encoded], statistics: &Statistics, device: D
     let mut accuracy = Accuracy::default();
     for known in unseen {
         let rows: Vec<i64> = (0..known.latents.size()[0]).collect();
-        for rows in rows.chunks(20) {
+        for rows in rows.chunks(CHUNK) {
             let batch = known.batch(rows, statistics, device);
             accuracy.count(probe, &batch.video, &batch.labels);
         }

@@ -39,7 +39,7 @@ pub(crate) struct Accuracy {
 }
 
 /// Clips per pass: bounds memory.
-const CHUNK: usize = 20;
+pub(crate) const CHUNK: usize = 20;
 
 /// Asks the probe about clips with known answers.
 pub(crate) fn measure(probe: &Probe, clips: &Clips, rows: &[i64]) -> Accuracy {
