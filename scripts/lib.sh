@@ -120,8 +120,9 @@ use_stage() {
 
 # training_threads DEVICE: how sora-train uses a CPU best, for train-sora-tiny and study; sets replicas. Two threads that each take half
 # of a batch (--replicas) do more than two inside an operation; sleeping waits, since the renderer has a thread of
-# its own. glibc gives large blocks back and takes them again at every operation; jemalloc keeps them (steps are 1.3
-# times as fast).
+# its own. glibc gives large blocks back and takes them again at every operation; jemalloc keeps them, if it is told that
+# a block may also be cut from a much larger one that is free (by default up to 64 times as large: what was free had grown
+# together to more than that, and a third of the time went into clearing new pages), and that large ones are no exception.
 training_threads() {
     local jemalloc
     replicas=1
@@ -129,6 +130,6 @@ training_threads() {
     export OMP_WAIT_POLICY=PASSIVE
     jemalloc=$(ldconfig -p | sed -n 's/.*libjemalloc\.so\.2 .*=> //p' | head -n 1)
     if [ -n "$jemalloc" ]; then
-        export LD_PRELOAD=$jemalloc MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,narenas:4
+        export LD_PRELOAD=$jemalloc MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,narenas:2,oversize_threshold:0,lg_extent_max_active_fit:40
     fi
 }

@@ -71,6 +71,24 @@ fn a_stream_with_all_its_past_is_the_masked_clip() {
 }
 
 #[test]
+fn all_frames_at_once_behind_clean_ones_are_those_of_a_stream() {
+    let _no_grad = tch::no_grad_guard();
+    let (model, context) = model();
+    assert_eq!(model.config().patch_size[0], 1, "the fixture's tokens are of single frames");
+    let (clean, noisy) = (latents(&model, 4), latents(&model, 4).flip([2i64]) * 0.7);
+    let (still, level) = (timestep(0.0), timestep(600.0));
+    let mut cache = KvCache::new(&model, CacheLimits { sink: 0, frames: 100 });
+    let mut one_by_one = Vec::new();
+    for frame in 0..4 {
+        one_by_one.push(model.forward_block(&noisy.narrow(2, frame, 1), &level, &context, &cache));
+        model.remember_block(&clean.narrow(2, frame, 1), &still, &context, &mut cache);
+    }
+    let past = model.clean_frames(&clean, &still, &context);
+    let at_once = model.forward_frames(&noisy, &level, &context, &past);
+    assert_close("frames behind clean ones", &at_once, &Tensor::cat(&one_by_one, 2));
+}
+
+#[test]
 fn the_cache_keeps_the_sink_and_the_last_frames() {
     let _no_grad = tch::no_grad_guard();
     let (model, context) = model();

@@ -157,18 +157,10 @@ impl Clips {
 
     /// Draws the clips and captions of one step; a step depends on its seeds alone.
     pub(crate) fn draw(&self, seeds: &mut Seeds, draw: &Draw, device: Device) -> (Batch, Vec<&[i64]>) {
-        // A batch is of one shape; a shape is drawn as often as its clips are many.
-        let bucket = seeds.one_of(self.tokens.iter().map(Vec::len));
-        let latent_frames = self.latents[bucket].size()[2];
+        let bucket = self.draw_bucket(seeds);
         let causal = f64::from(seeds.unit()) < draw.causal;
-        // Mostly whole clips, sometimes their beginnings: the VAE is causal, so these are clips as well.
-        let frames = match seeds.below(10) {
-            0 | 1 => 1,
-            2 | 3 => 1 + (latent_frames - 1) / 2,
-            _ => latent_frames,
-        };
-        // As many tokens in every step: of single pictures, which say what and where, more go into one.
-        let batch = draw.batch * (latent_frames / frames) as usize;
+        // Mostly whole clips, sometimes their beginnings.
+        let (frames, batch) = self.draw_length(bucket, seeds, (draw.batch, 2));
         let mut indices = Vec::new();
         let mut tokens: Vec<&[i64]> = Vec::new();
         for _ in 0..batch {
@@ -200,6 +192,47 @@ impl Clips {
             (sigma, ones)
         };
         (Batch { clips, source, noise, sigma, weight, causal }, tokens)
+    }
+
+    /// Draws a shape, as often as its clips are many; a batch is of one.
+    pub(crate) fn draw_bucket(&self, seeds: &mut Seeds) -> usize {
+        seeds.one_of(self.tokens.iter().map(Vec::len))
+    }
+
+    /// Draws how many latent frames of a bucket's clips a step learns from, and of how many clips: all, of `batch`, or
+    /// beginnings, since the VAE is causal and these are clips as well: `single` times in ten the first frame, in two of ten
+    /// half of them.
+    pub(crate) fn draw_length(
+        &self,
+        bucket: usize,
+        seeds: &mut Seeds,
+        (batch, single): (usize, u64),
+    ) -> (i64, usize) {
+        let latent_frames = self.latents[bucket].size()[2];
+        let frames = match seeds.below(10) {
+            n if n < single => 1,
+            n if n < single + 2 => 1 + (latent_frames - 1) / 2,
+            _ => latent_frames,
+        };
+        // As many tokens in every step: of single pictures, which say what and where, more go into one.
+        (frames, batch * (latent_frames / frames) as usize)
+    }
+
+    /// Draws clips of a bucket for their captions, of which one in three is detailed: their rows and the tokens.
+    pub(crate) fn draw_captions(
+        &self,
+        bucket: usize,
+        seeds: &mut Seeds,
+        batch: usize,
+    ) -> (Tensor, Vec<&[i64]>) {
+        let count = self.tokens[bucket].len() as u64;
+        let rows: Vec<i64> = (0..batch).map(|_| seeds.below(count) as i64).collect();
+        let tokens = rows.iter().map(|&row| {
+            let [short, detailed] = &self.tokens[bucket][row as usize];
+            if seeds.below(3) == 0 { detailed.as_slice() } else { short }
+        });
+        let tokens = tokens.collect();
+        (Tensor::from_slice(&rows), tokens)
     }
 
     pub(crate) fn normalise(&self, latents: &Tensor) -> Tensor {

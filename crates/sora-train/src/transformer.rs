@@ -349,7 +349,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut recent = 0.0;
     for step in done..args.steps {
         let mut seeds = Seeds::new(args.seed, step, 5);
-        let of_step = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
+        let of_step = args.pairs.of_step(pairs.as_ref(), args.seed, step).unwrap_or(&clips);
         let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
         let share = tokens.len() / args.replicas;
         for replica in &mut replicas {

@@ -11,7 +11,7 @@ use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{self, Entry, Parameters};
 use crate::presets::{self, VaePreset};
-use crate::run::{Run, device};
+use crate::run::{Dtype, Run, device};
 use crate::seeds::Seeds;
 use crate::video::{clip_to_tensor, psnr, to_tensor};
 use crate::{checkpoint, progress, sheet, textures};
@@ -57,6 +57,12 @@ pub(crate) struct Args {
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Weight of changes from frame to frame, beside those from pixel to pixel.
+    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| crate::transformer::number_within(text, 0.0..=100.0))]
+    temporal_weight: f64,
+    /// Number format of the arithmetic.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
     /// cpu or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -192,13 +198,14 @@ fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
     receiver
 }
 
-/// Differences between neighbouring pixels and frames: what blur loses.
-fn gradients_l1(difference: &Tensor) -> Tensor {
+/// Differences between neighbouring pixels, what blur loses, and between neighbouring frames, what flickers where the
+/// frames of one latent frame meet those of the next.
+fn gradients_l1(difference: &Tensor, temporal_weight: f64) -> Tensor {
     let along = |dim: i64| {
         let n = difference.size()[dim as usize];
         (difference.narrow(dim, 1, n - 1) - difference.narrow(dim, 0, n - 1)).abs().mean(Kind::Float)
     };
-    along(3) + along(4) + along(2)
+    along(3) + along(4) + along(2) * temporal_weight
 }
 
 /// Trains until `steps`.
@@ -237,22 +244,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             )
         })
         .collect();
+    let (mut leaves, learning) =
+        parameters.replica_in(|_| args.dtype.large(), |w| AutoencoderKlWan::new(w, &config))?;
     let batches = batches(args, done);
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
         let video = batches.recv()?.to_device(device);
         tch::manual_seed(Seeds::new(args.seed, step, 2).next_u64() as i64);
-        let posterior =
-            if args.decoder_only { tch::no_grad(|| vae.encode(&video)) } else { vae.encode(&video) };
-        let difference = vae.decode_unclamped(&posterior.sample()) - &video;
+        leaves.refresh(&parameters);
+        let encode = || learning.encode(&video.to_kind(args.dtype.large()));
+        let posterior = if args.decoder_only { tch::no_grad(encode) } else { encode() };
+        let difference = learning.decode_unclamped(&posterior.sample()).to_kind(Kind::Float) - &video;
         let reconstruction = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
-        let detail = gradients_l1(&difference);
+        let detail = gradients_l1(&difference, args.temporal_weight);
         let kl = (posterior.mean.square() + posterior.logvar.exp() - &posterior.logvar - 1.0)
             .mean(Kind::Float)
             * 0.5;
         let loss = &reconstruction + &detail * 0.5 + &kl * args.kl_weight;
         loss.backward();
-        let gradient = parameters.take_gradients();
+        let gradient = leaves.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
         put_encoder_back(&mut parameters.flat);

@@ -177,6 +177,37 @@ fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
 }
 
 #[test]
+fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    succeeds(vae(&dir.join("runs/vae"), 2, &["--dtype", "bf16", "--temporal-weight", "3"]));
+    succeeds(stage(dir, "tokenizer", "runs/tokenizer", &["--captions", "400"]));
+    let clips = ["--clips", "100", "--size", "64x64x9"];
+    succeeds(stage(dir, "latents", "runs/latents", &clips));
+    let pairs = [&clips[..], &["--pairs"]].concat();
+    succeeds(stage(dir, "latents", "runs/pairs", &pairs));
+    let all = ["--pairs", "runs/pairs", "--restyling", "1"];
+    let first = ["--preset", "xxs", "--steps", "1", "--batch", "4"];
+    succeeds(stage(dir, "transformer", "runs/transformer", &[&first[..], &all].concat()));
+    let student = ["--steps", "6", "--batch", "2", "--replicas", "2", "--segments", "2", "--every", "6"];
+    for dtype in ["f32", "bf16"] {
+        let restyled = ["--restyled", "0.8", "--single-steps", "0.5", "--dtype", dtype];
+        let run = format!("runs/student-{dtype}");
+        succeeds(stage(dir, "distil", &run, &[&student[..], &all, &restyled].concat()));
+        let table = fs::read_to_string(dir.join(&run).join("loss.csv")).expect("loss.csv");
+        let tasks: Vec<&str> = table.lines().skip(1).filter_map(|line| line.rsplit(',').next()).collect();
+        assert_eq!(tasks.len(), 6, "{table}");
+        assert!(tasks.contains(&"2") && !tasks.contains(&"1"), "{table}");
+        assert!(dir.join(&run).join("pairs-000006.png").exists());
+    }
+    // Sources that the network has never seen cannot be restyled.
+    succeeds(stage(dir, "transformer", "runs/blind", &first));
+    let blind = ["--teacher", "runs/blind", "--restyled", "1"];
+    let said = fails(stage(dir, "distil", "runs/blind-student", &[&student[..], &all, &blind].concat()));
+    assert!(said.contains("its network sees no sources"), "{said}");
+}
+
+#[test]
 fn a_student_is_judged_by_one_that_knows_enough() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();

@@ -18,7 +18,10 @@ pub use load::LoadOptions;
 pub use prompt::PromptEmbeds;
 pub use prompt_cache::PromptCacheChoice;
 pub use prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
-pub use stream::{BlockDecoder, BlockLatents, BlockRequest, BlockSource, BlockStream, Fade, StreamOptions};
+pub use stream::{
+    BlockDecoder, BlockLatents, BlockRequest, BlockSource, BlockStream, Fade, StreamOptions,
+    levels as source_levels,
+};
 pub use text_to_video::{GenerationRequest, TextToVideoPipeline};
 
 /// Where a pipeline stands. Every report is also a chance to cancel.

@@ -14,7 +14,7 @@ use crate::seeds::Seeds;
 use crate::transformer::{TextToLatents, euler};
 
 /// What a stream of the product remembers (`Pipeline::default_memory` for five latent frames, one of them new).
-const MEMORY: CacheLimits = CacheLimits { sink: 1, frames: 4 };
+pub(super) const MEMORY: CacheLimits = CacheLimits { sink: 1, frames: 4 };
 /// Streams that go on beside each other, times the batch.
 const COHORTS: usize = 4;
 /// Latent frames after which a stream ends, at most: a minute at 8 frames a second.
@@ -63,15 +63,8 @@ struct Prompts<'a> {
 impl<'a> Prompts<'a> {
     /// `named` are the answers for each of the clips' buckets.
     fn draw(clips: &'a Clips, named: &[Tensor], seeds: &mut Seeds, batch: usize, device: Device) -> Self {
-        let bucket = seeds.one_of(clips.tokens.iter().map(Vec::len));
-        let count = clips.tokens[bucket].len() as u64;
-        let rows: Vec<i64> = (0..batch).map(|_| seeds.below(count) as i64).collect();
-        let tokens = rows.iter().map(|&row| {
-            let [short, detailed] = &clips.tokens[bucket][row as usize];
-            if seeds.below(3) == 0 { detailed.as_slice() } else { short }
-        });
-        let tokens = tokens.collect();
-        let rows = Tensor::from_slice(&rows);
+        let bucket = clips.draw_bucket(seeds);
+        let (rows, tokens) = clips.draw_captions(bucket, seeds, batch);
         Self {
             tokens,
             named: named[bucket].index_select(0, &rows).to_device(device),

@@ -34,7 +34,7 @@ pub(super) struct Judging {
     judge_weight: f64,
     /// Weight of what a critic sees that learns to tell drawn latents from encoded ones; 0 for none.
     #[arg(long, default_value_t = 0.0, value_parser = weight)]
-    critic_weight: f64,
+    pub(super) critic_weight: f64,
     /// Peak learning rate of the critic.
     #[arg(long, default_value_t = 5e-4, value_parser = weight)]
     critic_learning_rate: f64,
@@ -46,7 +46,7 @@ pub(super) struct Judging {
     domain: DomainChoice,
 }
 
-fn weight(text: &str) -> Result<f64, String> {
+pub(super) fn weight(text: &str) -> Result<f64, String> {
     crate::transformer::number_within(text, 0.0..=100.0)
 }
 
@@ -157,19 +157,31 @@ impl Readers {
             }
         };
         self.complaints = [complaint.double_value(&[]), 0.0, 0.0];
-        let mut loss = complaint * judging.judge_weight;
+        let loss = complaint * judging.judge_weight;
+        self.criticise(loss, leaves, (&assignment.encoded, &seen, frames), judging.critic_weight * credit)
+    }
+
+    /// Adds to a loss what the critic sees in drawn latents, and has it learn from them and encoded ones. Returns the
+    /// student's loss, and its gradient with that of the critic behind it, where there is one.
+    pub(super) fn criticise(
+        &mut self,
+        mut loss: Tensor,
+        leaves: &mut Leaves,
+        (encoded, seen, frames): (&Tensor, &Tensor, Frames),
+        weight: f64,
+    ) -> (f64, Tensor) {
         let Some((critics, critic)) = &mut self.critic else {
             loss.backward();
             return (loss.double_value(&[]), leaves.take_gradients());
         };
-        let complaint = critic.complaint(&seen, frames);
+        let complaint = critic.complaint(seen, frames);
         self.complaints[1] = complaint.double_value(&[]);
-        loss += complaint * (judging.critic_weight * credit);
+        loss += complaint * weight;
         loss.backward();
         let gradient = leaves.take_gradients();
         // What the student's loss left at the critic is not for it to learn.
         let _ = critics.take_gradients();
-        let wrong = critic.lesson(&assignment.encoded, &seen, frames);
+        let wrong = critic.lesson(encoded, seen, frames);
         self.complaints[2] = wrong.double_value(&[]);
         wrong.backward();
         (loss.double_value(&[]), Tensor::cat(&[gradient, critics.take_gradients()], 0))

@@ -7,12 +7,16 @@
 //! nothing is averaged and nothing is bootstrapped. Half of the steps teach single frames behind a clean
 //! beginning under block-causal attention: what streaming asks for.
 //!
+//! With `--restyled` it also restyles the sources of pairs itself, and learns from the difference to the targets (see
+//! `restyled.rs`).
+//!
 //! With a judge (`sora-train judge`) some steps ask the student for clips and streams instead, and teach it what the
 //! judge, and a critic that learns beside it, miss in them (see `assignment.rs`). Streams begin anew where a run is resumed.
 
 mod assignment;
 mod critic;
 mod judged;
+mod restyled;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +30,9 @@ use sora_model::config::SchedulerConfig;
 use tch::{Kind, Tensor};
 
 use self::assignment::{Assignment, Plans};
+use self::critic::Frames;
 use self::judged::{Judging, Readers};
+use self::restyled::{Commission, Restyling};
 use crate::checkpoint;
 use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode, per_frame};
 use crate::latents::{Dataset, Statistics, trained_vae};
@@ -56,6 +62,8 @@ pub(crate) struct Args {
     latents: PathBuf,
     #[command(flatten)]
     pairs: PairsArgs,
+    #[command(flatten)]
+    restyling: Restyling,
     #[command(flatten)]
     judging: Judging,
     /// Run folder of the VAE, for sample sheets.
@@ -212,13 +220,24 @@ struct Pupil {
 enum Task {
     Lesson(Lesson),
     Assignment(Assignment),
+    Commission(Commission),
 }
 
 impl Task {
+    /// Its number in the log: 0 for a lesson, 1 for an assignment, 2 for sources to restyle.
+    fn kind(&self) -> f64 {
+        match self {
+            Self::Lesson(_) => 0.0,
+            Self::Assignment(_) => 1.0,
+            Self::Commission(_) => 2.0,
+        }
+    }
+
     fn part(&self, start: i64, len: i64) -> Self {
         match self {
             Self::Lesson(lesson) => Self::Lesson(lesson.part(start, len)),
             Self::Assignment(assignment) => Self::Assignment(assignment.part(start, len)),
+            Self::Commission(commission) => Self::Commission(commission.part(start, len)),
         }
     }
 }
@@ -234,6 +253,28 @@ impl Pupil {
         let readers = self.readers.as_mut().expect("there is a judge where there are assignments");
         let of = (&args.judging, levels, statistics, credit);
         readers.read(assignment, (&self.student, &mut self.leaves), tokens, of)
+    }
+
+    /// Loss and gradient of sources restyled: the student's, then the critic's where there is one.
+    fn restyle(
+        &mut self,
+        commission: &Commission,
+        tokens: &[&[i64]],
+        (args, credit): (&Args, f64),
+    ) -> (f64, Tensor) {
+        let made = commission.restyle(&self.student, tokens, (args.segments, args.flow_shift));
+        let loss = commission.difference(&made) * args.restyling.likeness_weight;
+        match &mut self.readers {
+            Some(readers) => {
+                readers.complaints = [0.0; 3];
+                let seen = (&commission.target, &made, Frames::All);
+                readers.criticise(loss, &mut self.leaves, seen, args.judging.critic_weight * credit)
+            }
+            None => {
+                loss.backward();
+                (loss.double_value(&[]), self.leaves.take_gradients())
+            }
+        }
     }
 
     /// Loss and gradient of a lesson.
@@ -322,10 +363,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let (assignment, tokens) = plans.next((&clips, &named), &mut seeds, of, device);
             (Task::Assignment(assignment), tokens)
         } else {
-            let of_step = args.pairs.choose(&clips, pairs.as_ref(), args.seed, step);
-            let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
-            (Task::Lesson(Lesson::new(batch, &levels, &mut seeds)), tokens)
+            match args.pairs.of_step(pairs.as_ref(), args.seed, step) {
+                Some(pairs) if args.restyling.is_due(args.seed, step) => {
+                    let of = (args.batch, args.restyling.single_steps);
+                    let (commission, tokens) = Commission::draw(pairs, &mut seeds, of, device);
+                    (Task::Commission(commission), tokens)
+                }
+                of_step => {
+                    let (batch, tokens) = of_step.unwrap_or(&clips).draw(&mut seeds, &draw, device);
+                    (Task::Lesson(Lesson::new(batch, &levels, &mut seeds)), tokens)
+                }
+            }
         };
+        let drawn = !matches!(task, Task::Lesson(_));
+        let kind = task.kind();
         let share = tokens.len() / args.replicas;
         for pupil in &mut pupils {
             pupil.leaves.refresh(&parameters);
@@ -343,6 +394,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 Task::Assignment(assignment) => {
                     pupil.draw(&assignment, tokens, (args, &levels, &configs.statistics, credit))
                 }
+                Task::Commission(commission) => pupil.restyle(&commission, tokens, (args, credit)),
             }
         };
         let (loss, gradient) =
@@ -351,15 +403,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // The replicas' threads are idle.
         tch::set_num_threads(args.threads * args.replicas as i32);
         let norm = adam.step(&mut parameters.flat, &gradient.narrow(0, 0, count), rate)?;
-        if let Some(critic) = critic.as_mut().filter(|_| judged) {
+        if let Some(critic) = critic.as_mut().filter(|_| drawn) {
             critic.step(&gradient.narrow(0, count, critic.len()))?;
         }
         tch::set_num_threads(args.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
-        let figures = [(step + 1) as f64, loss, norm, rate, f64::from(u8::from(judged))];
-        run.log("step,loss,gradient_norm,rate,judged", &figures)?;
+        let figures = [(step + 1) as f64, loss, norm, rate, kind];
+        run.log("step,loss,gradient_norm,rate,task", &figures)?;
         let complaints = pupils.iter().find_map(|pupil| Some(pupil.readers.as_ref()?.complaints));
-        if let Some([judge, critic, wrong]) = complaints.filter(|_| judged) {
+        if let Some([judge, critic, wrong]) = complaints.filter(|_| drawn) {
             run.log_to("judged.csv", "step,judge,critic,critic_wrong", &[figures[0], judge, critic, wrong])?;
         }
         bar.set_message(format!("loss {recent:.4}"));

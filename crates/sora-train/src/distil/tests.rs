@@ -3,6 +3,7 @@
 use tch::Device;
 
 use super::assignment::Streams;
+use super::restyled::Way;
 use super::*;
 
 fn lesson(causal: bool) -> Lesson {
@@ -48,13 +49,13 @@ fn causal_lessons_teach_the_last_frame_alone() {
     }
 }
 
-/// One layer over latents of two channels, with a projection that is not zero.
-fn network() -> (Configs, Parameters, TextToLatents) {
+/// One layer over latents of two channels, with a projection that is not zero; it may see sources.
+fn network(sources: bool) -> (Configs, Parameters, TextToLatents) {
     let preset = crate::presets::TransformerPreset::Xxs;
     let mut transformer = preset.transformer(2);
     transformer.num_layers = 1;
     let statistics = Statistics { mean: vec![0.0; 2], std: vec![1.0; 2] };
-    let configs = Configs { text_encoder: preset.text_encoder(9), transformer, statistics, sources: false };
+    let configs = Configs { text_encoder: preset.text_encoder(9), transformer, statistics, sources };
     let (parameters, model) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
     let mask = parameters.mask(|name| name == "transformer.proj_out.weight").to_kind(Kind::Float);
     tch::manual_seed(4);
@@ -80,7 +81,7 @@ fn named() -> Tensor {
 #[test]
 fn a_stream_goes_on_where_it_was_left_and_begins_anew_where_it_is_told_to() {
     tch::set_num_threads(1);
-    let (_, _, student) = network();
+    let (_, _, student) = network(false);
     let mut streams = Streams::default();
     let mut stretch = |begins, seed| {
         let assignment = Assignment::stretch(named(), encoded(), (begins, 1), seed);
@@ -100,7 +101,7 @@ fn a_stream_goes_on_where_it_was_left_and_begins_anew_where_it_is_told_to() {
 fn a_frame_over_the_cache_is_what_one_forward_over_all_frames_gives() {
     // As long as nothing has been forgotten; the first frame is drawn behind nothing, the second behind it.
     tch::set_num_threads(1);
-    let (_, _, student) = network();
+    let (_, _, student) = network(false);
     let assignment = Assignment::stretch(named(), encoded(), (true, 1), 9);
     let mut streams = Streams::default();
     let seen = tch::no_grad(|| assignment.draw(&student, &mut streams, &TOKENS, &LEVELS));
@@ -109,16 +110,67 @@ fn a_frame_over_the_cache_is_what_one_forward_over_all_frames_gives() {
     let mut seeds = Seeds::new(9, 0, 0);
     let mut noise = || sora_diffusion::noise::seeded_noise(seeds.next_u64(), &[2, 2, 1, 8, 8]);
     let _ = noise();
-    let mut x = noise();
-    let mask = sora_diffusion::models::transformer_wan::block_causal_mask(2, 4, 1, Device::Cpu);
-    for pair in LEVELS.windows(2) {
-        let sigma = Tensor::from_slice(&[0.0, pair[0] as f32]).view([1, 2]).repeat([2, 1]);
-        let both = Tensor::cat(&[seen.narrow(2, 0, 1), x.shallow_clone()], 2);
-        let velocity = student.velocity(&both, &sigma, &context, Some(&mask)).narrow(2, 1, 1);
-        x += velocity * (pair[1] - pair[0]);
-    }
+    let x = second_frame(noise(), &seen.narrow(2, 0, 1), &LEVELS, |both, sigma, mask| {
+        student.velocity(both, sigma, &context, Some(mask))
+    });
     let difference = (seen.narrow(2, 1, 1) - x).abs().max().double_value(&[]);
     assert!(difference < 1e-4, "{difference}");
+}
+
+/// A frame behind the first, drawn from `x` in forwards over both.
+fn second_frame(
+    mut x: Tensor,
+    first: &Tensor,
+    levels: &[f64],
+    velocity: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
+) -> Tensor {
+    let mask = sora_diffusion::models::transformer_wan::block_causal_mask(2, 4, 1, Device::Cpu);
+    for pair in levels.windows(2) {
+        let sigma = Tensor::from_slice(&[0.0, pair[0] as f32]).view([1, 2]).repeat([2, 1]);
+        let both = Tensor::cat(&[first, &x], 2);
+        x += velocity(&both, &sigma, &mask).narrow(2, 1, 1) * (pair[1] - pair[0]);
+    }
+    x
+}
+
+#[test]
+fn a_source_is_restyled_from_its_noise_on_behind_finished_frames() {
+    tch::set_num_threads(1);
+    let (_, _, student) = network(true);
+    let source = encoded();
+    let _no_grad = tch::no_grad_guard();
+    let target = source.flip([4i64]);
+    let commission = Commission::of(source.shallow_clone(), target.shallow_clone(), (0.75, Way::Walk));
+    let made = commission.restyle(&student, &TOKENS, (4, 3.0));
+    assert_eq!(made.size(), source.size());
+    let context = student.context(&TOKENS, Device::Cpu);
+    let levels = [0.9, 0.75, 0.5, 0.0];
+    let begin = &commission.noise * levels[0] + source.narrow(2, 1, 1) * (1.0 - levels[0]);
+    let x = second_frame(begin, &target.narrow(2, 0, 1), &levels, |both, sigma, mask| {
+        let seen = Tensor::cat(&[both.shallow_clone(), source.narrow(2, 0, 2)], 1);
+        student.velocity(&seen, sigma, &context, Some(mask))
+    });
+    let difference = (made.narrow(2, 1, 1) - x).abs().max().double_value(&[]);
+    assert!(difference < 1e-4, "{difference}");
+}
+
+#[test]
+fn a_student_learns_to_make_of_a_source_what_its_target_is() {
+    tch::set_num_threads(1);
+    for way in [Way::Walk, Way::OwnWalk, Way::Step(0.0), Way::Step(0.6)] {
+        let (_, mut parameters, student) = network(true);
+        let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
+        let commission = Commission::of(encoded(), -encoded(), (1.0, way));
+        let difference = || commission.difference(&commission.restyle(&student, &TOKENS, (2, 3.0)));
+        let first = tch::no_grad(difference).double_value(&[]);
+        for _ in 0..40 {
+            difference().backward();
+            let gradient = parameters.take_gradients();
+            adam.step(&mut parameters.flat, &gradient, 1e-2).expect("finite");
+        }
+        let last = tch::no_grad(difference).double_value(&[]);
+        assert!(last < 0.6 * first, "{way:?}: the difference went from {first} to {last}");
+    }
 }
 
 #[test]
@@ -127,7 +179,7 @@ fn a_student_learns_what_a_judge_misses_in_clips_and_in_streams() {
     tch::set_num_threads(1);
     let judge = crate::judge::Judge::untrained(2, vec![Question::Subject, Question::Ground]);
     for stream in [false, true] {
-        let (configs, mut parameters, student) = network();
+        let (configs, mut parameters, student) = network(false);
         let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
         let assignment = match stream {
             false => Assignment::whole(named(), encoded(), 5),

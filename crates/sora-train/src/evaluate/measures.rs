@@ -55,6 +55,18 @@ pub(crate) fn flicker(video: &Tensor) -> f64 {
     127.5 * calm.narrow(0, 0, (h * w / 2).max(1)).mean(Kind::Float).double_value(&[]).sqrt()
 }
 
+/// How much the picture changes where the frames of one latent frame of `factor` frames meet those of the next, in terms
+/// of the mean change from frame to frame: 1 where borders do not show. `[3, T, H, W]`, the first frame alone in its
+/// latent frame; 1 for a still picture.
+pub(crate) fn border_change(video: &Tensor, factor: i64) -> f64 {
+    let count = video.size()[1] - 1;
+    let change = (video.narrow(1, 1, count) - video.narrow(1, 0, count)).abs();
+    let change = change.mean_dim([0i64, 2, 3].as_slice(), false, Kind::Double);
+    let mean = change.mean(Kind::Double).double_value(&[]);
+    let at_borders = change.slice(0, None, None, factor).mean(Kind::Double).double_value(&[]);
+    if mean > 0.0 { at_borders / mean } else { 1.0 }
+}
+
 /// Standard deviation over the pixels of a frame, mean over frames, in levels of 255; 0 is a flat field.
 /// `[3, T, H, W]` in −1…1.
 pub(crate) fn contrast(video: &Tensor) -> f64 {
@@ -129,6 +141,17 @@ mod tests {
             let _ = moving.narrow(1, t, 1).narrow(3, t, 4).narrow(2, 2, 4).fill_(1.0);
         }
         assert_eq!(flicker(&moving), 0.0);
+    }
+
+    #[test]
+    fn borders_show_where_the_picture_changes_more() {
+        let at = |values: &[f32]| Tensor::from_slice(values).view([1, -1, 1, 1]).expand([3, -1, 4, 4], false);
+        let steady: Vec<f32> = (0..9).map(|t| t as f32 * 0.1).collect();
+        assert!((border_change(&at(&steady), 4) - 1.0).abs() < 1e-6);
+        // Nothing moves but at the borders: all of the change in one of four.
+        let jumps = [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0];
+        assert!((border_change(&at(&jumps), 4) - 4.0).abs() < 1e-6);
+        assert_eq!(border_change(&at(&[0.5; 5]), 4), 1.0);
     }
 
     #[test]

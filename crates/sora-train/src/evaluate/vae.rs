@@ -9,7 +9,7 @@ use sora_diffusion::models::AutoencoderKlWan;
 use tch::{Kind, Tensor};
 
 use super::Bench;
-use super::measures::ssim;
+use super::measures::{border_change, ssim};
 use super::report::{Report, mean};
 use crate::data::{self, NATIVE_SIZES, Purpose};
 use crate::probe::file::open_vae;
@@ -39,12 +39,16 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let mut rows = Vec::new();
     let mut sheet_rows = Vec::new();
     let mut world = Vec::new();
+    let mut borders = Vec::new();
+    let factor = vae.config().temporal_scale_factor();
     for i in 0..CLIPS {
         let scene = data::scene(args.seed, Purpose::Evaluation, FIRST + i, domain);
         let video = clip_to_tensor(&scene.render(NATIVE_SIZES[0], 17));
         let (db, similarity, decoded) = measure(&vae, &video);
         rows.push(vec![scene.caption(), format!("{db:.2}"), format!("{similarity:.4}")]);
         world.push((db, similarity));
+        let [shown, given_back] = [&video, &decoded].map(|v| border_change(&v.squeeze_dim(0), factor));
+        borders.push((shown, given_back));
         if sheet_rows.len() < 12 {
             sheet_rows.extend([&video, &decoded].map(|v| v.squeeze_dim(0).slice(1, None, None, 2)));
         }
@@ -67,6 +71,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
             mean(&list.iter().map(|p| p.1).collect::<Vec<_>>()),
         )
     };
+    let (shown, given_back) = means(&borders);
     let ((db, similarity), (still_db, still_similarity)) = (means(&world), means(&still));
     let what =
         if args.photos.is_some() { "photographs" } else { "procedural textures (no photographs were given)" };
@@ -75,12 +80,15 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         &format!(
             "Mean of {CLIPS} held-out world clips of 17 frames at 128×128: {db:.2} dB PSNR, SSIM {similarity:.4}. Mean of \
              {} {what}, one frame each, sides cut to a multiple of {MULTIPLE}: {still_db:.2} dB, SSIM \
-             {still_similarity:.4}. `vae.csv` has each, `vae-sheet.png` originals above what came back.",
+             {still_similarity:.4}. Where the frames of one latent frame meet those of the next, clips change {shown:.2} times \
+             as much as from frame to frame, and {given_back:.2} times when they come back. `vae.csv` has each, `vae-sheet.png` originals above what came back.",
             pictures.len()
         ),
     );
     report.figure("vae psnr world", db);
     report.figure("vae ssim world", similarity);
+    report.figure("vae border change world", shown);
+    report.figure("vae border change reconstructed", given_back);
     let key = if args.photos.is_some() { "photographs" } else { "textures" };
     report.figure(&format!("vae psnr {key}"), still_db);
     report.figure(&format!("vae ssim {key}"), still_similarity);

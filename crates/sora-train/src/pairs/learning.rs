@@ -41,18 +41,10 @@ impl PairsArgs {
         Ok(Some(Pairs(Clips::new(data, &configs.statistics, tokenizer)?)))
     }
 
-    /// What step `step` learns from.
-    pub(crate) fn choose<'a>(
-        &self,
-        clips: &'a Clips,
-        pairs: Option<&'a Pairs>,
-        seed: u64,
-        step: u64,
-    ) -> &'a Clips {
-        match pairs {
-            Some(Pairs(pairs)) if f64::from(Seeds::new(seed, step, 6).unit()) < self.restyling => pairs,
-            _ => clips,
-        }
+    /// The pairs, if step `step` learns from them.
+    pub(crate) fn of_step<'a>(&self, pairs: Option<&'a Pairs>, seed: u64, step: u64) -> Option<&'a Clips> {
+        let Pairs(pairs) = pairs?;
+        (f64::from(Seeds::new(seed, step, 6).unit()) < self.restyling).then_some(pairs)
     }
 }
 

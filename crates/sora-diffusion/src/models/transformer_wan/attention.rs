@@ -81,7 +81,8 @@ impl WanAttention {
     }
 
     /// Self-attention of a block `x` `[B, N, D]` that also sees `past` keys and values, `[B, M, heads,
-    /// head_dim]` with unrotated keys. `own` rotates the block's queries, `all` past and own keys.
+    /// head_dim]` with unrotated keys. `own` rotates the block's queries, `all` past and own keys; `mask`, `[N, M + N]`, is
+    /// added to the scores.
     ///
     /// Returns `[B, N, D]` and the block's own unrotated keys and values `[B, N, heads, head_dim]`.
     pub(super) fn causal_attention(
@@ -90,6 +91,7 @@ impl WanAttention {
         own: &Tensor,
         all: &Tensor,
         past: Option<(&Tensor, &Tensor)>,
+        mask: Option<&Tensor>,
     ) -> (Tensor, Tensor, Tensor) {
         let query = self.query(x);
         let key = self.key(x);
@@ -100,7 +102,7 @@ impl WanAttention {
         };
         let query = apply_rotary_emb(&query, own, self.numerics).transpose(1, 2);
         let keys = apply_rotary_emb(&keys, all, self.numerics).transpose(1, 2);
-        (self.attend(&query, &keys, &values.transpose(1, 2), None), key, value)
+        (self.attend(&query, &keys, &values.transpose(1, 2), mask), key, value)
     }
 
     /// What [`Self::cross_attention`] needs of `text` `[B, L, D]`.

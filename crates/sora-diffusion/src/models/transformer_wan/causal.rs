@@ -9,9 +9,9 @@
 //! how far the sink seems to be from the window.
 
 use sora_model::config::Rotation;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::{TextContext, WanTransformer3DModel};
+use super::{TextContext, WanTransformer3DModel, block_causal_mask};
 
 /// Which frames a stream remembers, in latent frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,11 @@ pub struct KvCache {
 struct LayerCache {
     key: Tensor,
     value: Tensor,
+}
+
+/// Keys and values of the frames of whole clips, for every block of the network.
+pub struct CleanFrames {
+    layers: Vec<LayerCache>,
 }
 
 impl KvCache {
@@ -164,9 +169,60 @@ impl WanTransformer3DModel {
         let (own, all) = (own.to_device(device), Tensor::cat(&all, 1).to_device(device));
         self.run(hidden_states, timestep, context, |i, attention, x| {
             let past = cache.layers[i].as_ref().map(|layer| (&layer.key, &layer.value));
-            let (out, key, value) = attention.causal_attention(x, &own, &all, past);
+            let (out, key, value) = attention.causal_attention(x, &own, &all, past, None);
             keep(i, key, value);
             out
         })
+    }
+
+    /// Looks at finished clips, each frame and those before it: what [`Self::forward_frames`] looks back at.
+    pub fn clean_frames(
+        &self,
+        hidden_states: &Tensor,
+        timestep: &Tensor,
+        context: &TextContext,
+    ) -> CleanFrames {
+        let (rotations, f, tokens) = self.positions_of(hidden_states);
+        let mask = block_causal_mask(f, tokens, 1, hidden_states.device()).to_kind(self.kind());
+        let mut layers = Vec::with_capacity(self.blocks.len());
+        let _ = self.run(hidden_states, timestep, context, |_, attention, x| {
+            let (out, key, value) = attention.causal_attention(x, &rotations, &rotations, None, Some(&mask));
+            layers.push(LayerCache { key, value });
+            out
+        });
+        CleanFrames { layers }
+    }
+
+    /// Predicts the velocities of all frames of clips at once, each frame as [`Self::forward_block`] gives it over a cache
+    /// of the clean frames before it that has forgotten none. A clip's frames are so learned from in one pass (teacher
+    /// forcing, as in Self-Forcing, arXiv 2506.08009, section 3.1), and are noisy without seeing each other's noise.
+    pub fn forward_frames(
+        &self,
+        hidden_states: &Tensor,
+        timestep: &Tensor,
+        context: &TextContext,
+        past: &CleanFrames,
+    ) -> Tensor {
+        let (own, f, tokens) = self.positions_of(hidden_states);
+        let all = Tensor::cat(&[&own, &own], 1);
+        let device = hidden_states.device();
+        let frame = Tensor::arange(f * tokens, (Kind::Int64, device)).floor_divide_scalar(tokens);
+        let (row, column) = (frame.unsqueeze(1), frame.unsqueeze(0));
+        let hidden = Tensor::cat(&[column.ge_tensor(&row), column.not_equal_tensor(&row)], 1);
+        let mask = Tensor::zeros(hidden.size(), (Kind::Float, device))
+            .masked_fill(&hidden, f64::NEG_INFINITY)
+            .to_kind(self.kind());
+        self.run(hidden_states, timestep, context, |i, attention, x| {
+            let LayerCache { key, value } = &past.layers[i];
+            attention.causal_attention(x, &own, &all, Some((key, value)), Some(&mask)).0
+        })
+    }
+
+    /// Rotary positions of latents from the first frame on, how many frames they are and of how many tokens each.
+    fn positions_of(&self, hidden_states: &Tensor) -> (Tensor, i64, i64) {
+        let [p_t, p_h, p_w] = self.config.patch_size;
+        let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
+        let (f, h, w) = (t / p_t, h / p_h, w / p_w);
+        (self.rope.forward(0, f, h, w, hidden_states.device()), f, h * w)
     }
 }

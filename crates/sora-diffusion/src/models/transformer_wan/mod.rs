@@ -26,7 +26,7 @@ use crate::weights::Weights;
 pub use attention::TextKeyValues;
 use attention::WanAttention;
 use block::{Modulation, WanTransformerBlock, modulated_in};
-pub use causal::{CacheLimits, KvCache};
+pub use causal::{CacheLimits, CleanFrames, KvCache};
 use embeddings::{TextEmbedder, TimeEmbedder};
 use rope::RotaryPosEmbed;
 

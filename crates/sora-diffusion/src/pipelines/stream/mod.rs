@@ -16,6 +16,7 @@ use tch::{Kind, Tensor};
 pub use self::fade::Fade;
 use self::memory::{Memory, Told};
 use self::schedule::Pace;
+pub use self::schedule::levels;
 use self::solver::Fresh;
 use super::decoding::DecoderMemory;
 use super::text_to_video::{TextToVideoPipeline, report};

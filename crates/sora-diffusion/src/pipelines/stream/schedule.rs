@@ -9,9 +9,10 @@ const FASTEST: f64 = 0.2;
 const TAKEN: f64 = 0.125;
 const INERTIA: f64 = 0.1;
 
-/// Noise levels from that of `strength` down to 0; as many steps as `strength` is of 1, at least one. At strength
-/// 1 these are the levels of the whole schedule; 0 gives the one level 0: no step.
-pub(super) fn levels(strength: f64, num_inference_steps: i64, shift: f64) -> Vec<f64> {
+/// Noise levels of a block that is made from a source, from that of `strength` (0 to 1) down to 0; as many steps as
+/// `strength` is of 1, at least one. At strength 1 these are the levels of the whole schedule; 0 gives the one level 0:
+/// no step.
+pub fn levels(strength: f64, num_inference_steps: i64, shift: f64) -> Vec<f64> {
     let steps = (strength * num_inference_steps as f64).ceil() as i64;
     let level = |i: i64| {
         let time = if steps == 0 { 0.0 } else { strength * (steps - i) as f64 / steps as f64 };
