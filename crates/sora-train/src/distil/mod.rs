@@ -96,6 +96,9 @@ pub(crate) struct Args {
     /// Peak learning rate.
     #[arg(long, default_value_t = 2e-4)]
     learning_rate: f64,
+    /// Use Muon for the weight matrices (see `optimizer.rs`).
+    #[arg(long)]
+    muon: bool,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -323,6 +326,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (mut teachers, _) = TextToLatents::build(device, args.seed, &configs)?;
     begin_at(&mut teachers, &args.teacher)?;
     let mut adam = AdamW::new(&parameters.flat, 0.0, 0.995);
+    if args.muon {
+        adam = adam.with_muon(parameters.hidden_matrices());
+    }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     let mut critic = args.judging.critic(&run, configs.transformer.in_channels, device, args.seed)?;
     let mut pupils = (0..args.replicas)
