@@ -115,6 +115,11 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     number_within(text, 0.0..=1.0)
 }
 
+/// A weight of a loss, or a learning rate.
+pub(crate) fn weight(text: &str) -> Result<f64, String> {
+    number_within(text, 0.0..=100.0)
+}
+
 fn shift(text: &str) -> Result<f64, String> {
     number_within(text, 0.1..=20.0)
 }

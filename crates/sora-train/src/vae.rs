@@ -58,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Weight of changes from frame to frame, beside those from pixel to pixel.
-    #[arg(long, default_value_t = 1.0, value_parser = |text: &str| crate::transformer::number_within(text, 0.0..=100.0))]
+    #[arg(long, default_value_t = 1.0, value_parser = crate::transformer::weight)]
     temporal_weight: f64,
     /// Number format of the arithmetic.
     #[arg(long, value_enum, default_value = "f32")]

@@ -30,13 +30,13 @@ pub(super) struct Judging {
     #[arg(long, default_value_t = 0.4, value_parser = crate::transformer::share)]
     pub(super) streams: f64,
     /// Weight of what it misses, beside the loss of a lesson.
-    #[arg(long, default_value_t = 0.15, value_parser = weight)]
+    #[arg(long, default_value_t = 0.15, value_parser = crate::transformer::weight)]
     judge_weight: f64,
     /// Weight of what a critic sees that learns to tell drawn latents from encoded ones; 0 for none.
-    #[arg(long, default_value_t = 0.0, value_parser = weight)]
+    #[arg(long, default_value_t = 0.0, value_parser = crate::transformer::weight)]
     pub(super) critic_weight: f64,
     /// Peak learning rate of the critic.
-    #[arg(long, default_value_t = 5e-4, value_parser = weight)]
+    #[arg(long, default_value_t = 5e-4, value_parser = crate::transformer::weight)]
     critic_learning_rate: f64,
     /// Seed that the latents were drawn with.
     #[arg(long, default_value_t = 1)]
@@ -44,10 +44,6 @@ pub(super) struct Judging {
     /// Their scenes.
     #[arg(long, value_enum, default_value = "core")]
     domain: DomainChoice,
-}
-
-pub(super) fn weight(text: &str) -> Result<f64, String> {
-    crate::transformer::number_within(text, 0.0..=100.0)
 }
 
 impl Judging {
@@ -156,20 +152,22 @@ impl Readers {
                 (judge.complaint_of_last(&drawn, named, statistics), last, Frames::Later)
             }
         };
-        self.complaints = [complaint.double_value(&[]), 0.0, 0.0];
-        let loss = complaint * judging.judge_weight;
+        let missed = complaint.double_value(&[]);
+        let loss = (complaint * judging.judge_weight, missed);
         self.criticise(loss, leaves, (&assignment.encoded, &seen, frames), judging.critic_weight * credit)
     }
 
     /// Adds to a loss what the critic sees in drawn latents, and has it learn from them and encoded ones. Returns the
-    /// student's loss, and its gradient with that of the critic behind it, where there is one.
+    /// student's loss, and its gradient with that of the critic behind it, where there is one. `missed` is what the judge
+    /// missed, if it was asked.
     pub(super) fn criticise(
         &mut self,
-        mut loss: Tensor,
+        (mut loss, missed): (Tensor, f64),
         leaves: &mut Leaves,
         (encoded, seen, frames): (&Tensor, &Tensor, Frames),
         weight: f64,
     ) -> (f64, Tensor) {
+        self.complaints = [missed, 0.0, 0.0];
         let Some((critics, critic)) = &mut self.critic else {
             loss.backward();
             return (loss.double_value(&[]), leaves.take_gradients());

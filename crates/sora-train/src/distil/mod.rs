@@ -269,9 +269,8 @@ impl Pupil {
         let loss = commission.difference(&made) * args.restyling.likeness_weight;
         match &mut self.readers {
             Some(readers) => {
-                readers.complaints = [0.0; 3];
                 let seen = (&commission.target, &made, Frames::All);
-                readers.criticise(loss, &mut self.leaves, seen, args.judging.critic_weight * credit)
+                readers.criticise((loss, 0.0), &mut self.leaves, seen, args.judging.critic_weight * credit)
             }
             None => {
                 loss.backward();

@@ -33,7 +33,7 @@ pub(super) struct Restyling {
     #[arg(long, default_value_t = 0.5, value_parser = crate::transformer::share)]
     pub(super) single_steps: f64,
     /// Weight of the mean absolute difference to the targets, beside the loss of a lesson.
-    #[arg(long, default_value_t = 1.0, value_parser = super::judged::weight)]
+    #[arg(long, default_value_t = 1.0, value_parser = crate::transformer::weight)]
     pub(super) likeness_weight: f64,
 }
 

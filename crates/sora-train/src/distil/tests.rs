@@ -64,6 +64,18 @@ fn network(sources: bool) -> (Configs, Parameters, TextToLatents) {
     (configs, parameters, model)
 }
 
+/// Follows the gradient of `loss`; what it was first and last.
+fn descend(parameters: &mut Parameters, (steps, rate): (u32, f64), loss: impl Fn() -> Tensor) -> (f64, f64) {
+    let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
+    let first = tch::no_grad(&loss).double_value(&[]);
+    for _ in 0..steps {
+        loss().backward();
+        let gradient = parameters.take_gradients();
+        adam.step(&mut parameters.flat, &gradient, rate).expect("finite");
+    }
+    (first, tch::no_grad(&loss).double_value(&[]))
+}
+
 const TOKENS: [&[i64]; 2] = [&[2, 1], &[3, 4, 1]];
 const LEVELS: [f64; 3] = [1.0, 0.75, 0.0];
 
@@ -159,16 +171,9 @@ fn a_student_learns_to_make_of_a_source_what_its_target_is() {
     tch::set_num_threads(1);
     for way in [Way::Walk, Way::OwnWalk, Way::Step(0.0), Way::Step(0.6)] {
         let (_, mut parameters, student) = network(true);
-        let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
         let commission = Commission::of(encoded(), -encoded(), (1.0, way));
         let difference = || commission.difference(&commission.restyle(&student, &TOKENS, (2, 3.0)));
-        let first = tch::no_grad(difference).double_value(&[]);
-        for _ in 0..40 {
-            difference().backward();
-            let gradient = parameters.take_gradients();
-            adam.step(&mut parameters.flat, &gradient, 1e-2).expect("finite");
-        }
-        let last = tch::no_grad(difference).double_value(&[]);
+        let (first, last) = descend(&mut parameters, (40, 1e-2), difference);
         assert!(last < 0.6 * first, "{way:?}: the difference went from {first} to {last}");
     }
 }
@@ -180,7 +185,6 @@ fn a_student_learns_what_a_judge_misses_in_clips_and_in_streams() {
     let judge = crate::judge::Judge::untrained(2, vec![Question::Subject, Question::Ground]);
     for stream in [false, true] {
         let (configs, mut parameters, student) = network(false);
-        let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
         let assignment = match stream {
             false => Assignment::whole(named(), encoded(), 5),
             true => Assignment::stretch(named(), encoded(), (true, 2), 5),
@@ -192,13 +196,7 @@ fn a_student_learns_what_a_judge_misses_in_clips_and_in_streams() {
                 true => judge.complaint_of_last(&drawn, &named(), &configs.statistics),
             }
         };
-        let first = tch::no_grad(complaint).double_value(&[]);
-        for _ in 0..30 {
-            complaint().backward();
-            let gradient = parameters.take_gradients();
-            adam.step(&mut parameters.flat, &gradient, 1e-2).expect("finite");
-        }
-        let last = tch::no_grad(complaint).double_value(&[]);
+        let (first, last) = descend(&mut parameters, (30, 1e-2), complaint);
         // Of a stream one frame alone is the student's to change.
         assert!(last < 0.9 * first, "stream {stream}: what is missed went from {first} to {last}");
     }
@@ -210,18 +208,11 @@ fn a_critic_learns_to_tell_and_latents_to_be_taken_for_encoded_ones() {
     tch::manual_seed(7);
     let (mut parameters, critic) =
         Parameters::build(Device::Cpu, 1, |w| critic::Critic::new(w, 2)).expect("a critic");
-    let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
     let encoded = encoded();
     let drawn = encoded.randn_like().set_requires_grad(true);
     let wrong = || critic.lesson(&encoded, &drawn, critic::Frames::All);
-    let first = tch::no_grad(wrong).double_value(&[]);
-    for _ in 0..60 {
-        wrong().backward();
-        let gradient = parameters.take_gradients();
-        adam.step(&mut parameters.flat, &gradient, 2e-3).expect("finite");
-    }
+    let (first, last) = descend(&mut parameters, (60, 2e-3), wrong);
     assert!(!drawn.grad().defined(), "its lessons teach it alone");
-    let last = tch::no_grad(wrong).double_value(&[]);
     assert!(last < 0.7 * first, "what it gets wrong went from {first} to {last}");
     let (seems_drawn, seems_encoded) = tch::no_grad(|| {
         (
