@@ -72,12 +72,7 @@ impl WanAttention {
 
     /// Self-attention of `x` `[B, N, D]` with rotary positions. `mask` is added to the scores, `[N, N]`.
     pub(super) fn self_attention(&self, x: &Tensor, rotary_emb: &Tensor, mask: Option<&Tensor>) -> Tensor {
-        let query = self.query(x);
-        let key = self.key(x);
-        let value = self.split_heads(&self.to_v.forward(x));
-        let query = apply_rotary_emb(&query, rotary_emb, self.numerics).transpose(1, 2);
-        let key = apply_rotary_emb(&key, rotary_emb, self.numerics).transpose(1, 2);
-        self.attend(&query, &key, &value.transpose(1, 2), mask)
+        self.causal_attention(x, rotary_emb, rotary_emb, None, mask).0
     }
 
     /// Self-attention of a block `x` `[B, N, D]` that also sees `past` keys and values, `[B, M, heads,

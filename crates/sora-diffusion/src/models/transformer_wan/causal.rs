@@ -11,7 +11,7 @@
 use sora_model::config::Rotation;
 use tch::{Device, Kind, Tensor};
 
-use super::{TextContext, WanTransformer3DModel, block_causal_mask};
+use super::{TextContext, WanTransformer3DModel, block_causal_mask, mask_of};
 
 /// Which frames a stream remembers, in latent frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +142,9 @@ impl WanTransformer3DModel {
             };
             *layer = Some(LayerCache { key, value });
         }
-        let [p_t, p_h, p_w] = self.config.patch_size;
-        let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
-        debug_assert_eq!(t % p_t, 0);
-        cache.tokens_per_frame = (h / p_h) * (w / p_w);
+        debug_assert_eq!(hidden_states.size()[2] % self.config.patch_size[0], 0);
+        let (_, h, w) = self.grid_of(hidden_states);
+        cache.tokens_per_frame = h * w;
         cache.trim();
     }
 
@@ -158,9 +157,7 @@ impl WanTransformer3DModel {
         cache: &KvCache,
         mut keep: impl FnMut(usize, Tensor, Tensor),
     ) -> Tensor {
-        let [p_t, p_h, p_w] = self.config.patch_size;
-        let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
-        let (f, h, w) = (t / p_t, h / p_h, w / p_w);
+        let (f, h, w) = self.grid_of(hidden_states);
         let rotations = |(start, len)| self.rope.forward(start, len, h, w, Device::Cpu);
         let own = rotations((cache.next_position(), f));
         let past = cache.positions().into_iter().filter(|(_, len)| *len > 0).map(rotations);
@@ -209,9 +206,7 @@ impl WanTransformer3DModel {
         let frame = Tensor::arange(f * tokens, (Kind::Int64, device)).floor_divide_scalar(tokens);
         let (row, column) = (frame.unsqueeze(1), frame.unsqueeze(0));
         let hidden = Tensor::cat(&[column.ge_tensor(&row), column.not_equal_tensor(&row)], 1);
-        let mask = Tensor::zeros(hidden.size(), (Kind::Float, device))
-            .masked_fill(&hidden, f64::NEG_INFINITY)
-            .to_kind(self.kind());
+        let mask = mask_of(&hidden).to_kind(self.kind());
         self.run(hidden_states, timestep, context, |i, attention, x| {
             let LayerCache { key, value } = &past.layers[i];
             attention.causal_attention(x, &own, &all, Some((key, value)), Some(&mask)).0
@@ -220,9 +215,7 @@ impl WanTransformer3DModel {
 
     /// Rotary positions of latents from the first frame on, how many frames they are and of how many tokens each.
     fn positions_of(&self, hidden_states: &Tensor) -> (Tensor, i64, i64) {
-        let [p_t, p_h, p_w] = self.config.patch_size;
-        let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
-        let (f, h, w) = (t / p_t, h / p_h, w / p_w);
+        let (f, h, w) = self.grid_of(hidden_states);
         (self.rope.forward(0, f, h, w, hidden_states.device()), f, h * w)
     }
 }

@@ -183,12 +183,18 @@ impl WanTransformer3DModel {
         context: &TextContext,
         mask: Option<&Tensor>,
     ) -> Tensor {
-        let [p_t, p_h, p_w] = self.config.patch_size;
-        let (_, _, t, h, w) = hidden_states.size5().expect("latents are B C T H W");
-        let rotary_emb = self.rope.forward(0, t / p_t, h / p_h, w / p_w, hidden_states.device());
+        let (f, h, w) = self.grid_of(hidden_states);
+        let rotary_emb = self.rope.forward(0, f, h, w, hidden_states.device());
         self.run(hidden_states, timestep, context, |_, attention, x| {
             attention.self_attention(x, &rotary_emb, mask)
         })
+    }
+
+    /// Patches of latents along time, height and width.
+    fn grid_of(&self, latents: &Tensor) -> (i64, i64, i64) {
+        let [p_t, p_h, p_w] = self.config.patch_size;
+        let (_, _, t, h, w) = latents.size5().expect("latents are B C T H W");
+        (t / p_t, h / p_h, w / p_w)
     }
 
     /// The network around its self-attention, which is given the number of the block, the layer and the
@@ -253,5 +259,10 @@ pub fn block_causal_mask(frames: i64, tokens_per_frame: i64, block: i64, device:
     let n = frames * tokens_per_frame;
     let block_of = Tensor::arange(n, (Kind::Int64, device)).floor_divide_scalar(tokens_per_frame * block);
     let hidden = block_of.unsqueeze(0).gt_tensor(&block_of.unsqueeze(1));
-    Tensor::zeros([n, n], (Kind::Float, device)).masked_fill(&hidden, f64::NEG_INFINITY)
+    mask_of(&hidden)
+}
+
+/// What is added to scores, where some are `hidden`: f32 of that shape, 0 or −∞.
+fn mask_of(hidden: &Tensor) -> Tensor {
+    Tensor::zeros(hidden.size(), (Kind::Float, hidden.device())).masked_fill(hidden, f64::NEG_INFINITY)
 }
