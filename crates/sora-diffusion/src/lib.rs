@@ -16,6 +16,7 @@
 pub mod device;
 mod disk_cache;
 mod error;
+mod lora;
 mod measured;
 pub mod models;
 pub mod nn;

@@ -109,6 +109,11 @@ impl<'a> FileWeights<'a> {
         }
     }
 
+    /// The shape of the tensor `name`, where the files hold one.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        Some(self.files.get(name)?.shape.iter().map(|&d| d as i64).collect())
+    }
+
     /// Fails if the files hold tensors nobody asked for, but for those with a part of `tolerated` in
     /// their name: keys that exporters are known to leave behind.
     ///

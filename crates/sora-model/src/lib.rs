@@ -28,5 +28,5 @@ mod prompt_enhancer;
 pub mod weights;
 
 pub use error::{ConfigError, ModelError};
-pub use model_dir::ModelDir;
+pub use model_dir::{ModelDir, SOURCE_LORA_FILE};
 pub use prompt_enhancer::PromptEnhancerDir;

@@ -35,6 +35,9 @@ const CLASSES: [(&str, &[&str], &str); 5] = [
 /// config of another model. Below this the strict loader names the first missing tensor instead.
 const MAX_MISSING_PARAMETERS: u64 = 1 << 28;
 
+/// The file of an adapter in the folder `source_lora`, as diffusers calls it.
+pub const SOURCE_LORA_FILE: &str = "pytorch_lora_weights.safetensors";
+
 /// A diffusers directory of the Wan family: read, checked, its weights mapped but not touched.
 ///
 /// ```no_run
@@ -58,6 +61,7 @@ pub struct ModelDir {
     vae_weights: WeightFiles,
     text_encoder_weights: WeightFiles,
     source_embedding_weights: Option<WeightFiles>,
+    source_lora_weights: Option<WeightFiles>,
     native: NativeSettings,
     causal: CausalConfig,
 }
@@ -95,6 +99,11 @@ impl ModelDir {
             return Err(ModelError::Missing { path: tokenizer, what: "the tokenizer".into() });
         }
         let source_embedding_weights = source_embedding(&path.join("source_embedding"), &transformer)?;
+        let source_lora_weights = source_lora(
+            &path.join("source_lora"),
+            &transformer_weights,
+            source_embedding_weights.is_some(),
+        )?;
         let (native, causal) = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
         let model = Self {
             path: path.to_path_buf(),
@@ -109,6 +118,7 @@ impl ModelDir {
             vae_weights,
             text_encoder_weights,
             source_embedding_weights,
+            source_lora_weights,
             native,
             causal,
         };
@@ -144,8 +154,9 @@ impl ModelDir {
             self.causal = causal;
         }
         self.transformer_weights = weights;
-        // It was taught with the directory's own transformer.
+        // These were taught with the directory's own transformer.
         self.source_embedding_weights = None;
+        self.source_lora_weights = None;
         Ok(self)
     }
 
@@ -218,6 +229,14 @@ impl ModelDir {
     /// embedding.
     pub fn source_embedding_weights(&self) -> Option<&WeightFiles> {
         self.source_embedding_weights.as_ref()
+    }
+
+    /// What is added to the transformer's matrices where it is shown a source video, if anything is (a folder `source_lora`
+    /// with the file [`SOURCE_LORA_FILE`]). For the matrix `M.weight`, `[outputs, inputs]`, it has
+    /// `transformer.M.lora_A.weight`, `[rank, inputs]`, and `transformer.M.lora_B.weight`, `[outputs, rank]`, whose product
+    /// B·A it is: the names of diffusers' `WanLoraLoaderMixin` (LoRA, arXiv 2106.09685), with α = rank.
+    pub fn source_lora_weights(&self) -> Option<&WeightFiles> {
+        self.source_lora_weights.as_ref()
     }
 
     /// The folder of the tokenizer.
@@ -425,4 +444,51 @@ fn source_embedding(folder: &Path, config: &TransformerConfig) -> Result<Option<
         Some(held) => format!("its `weight` is {held:?}, but transformer/config.json asks for {wanted:?}"),
     };
     Err(ModelError::Weights { path, message })
+}
+
+/// The optional folder of the adapter for sources, every pair of whose factors must fit a matrix of the transformer.
+fn source_lora(
+    folder: &Path,
+    transformer: &WeightFiles,
+    sees_sources: bool,
+) -> Result<Option<WeightFiles>, ModelError> {
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let path = folder.join(SOURCE_LORA_FILE);
+    let wrong = |message: String| ModelError::Weights { path: path.clone(), message };
+    if !sees_sources {
+        return Err(wrong("it is for sources, but there is no source_embedding to see them by".into()));
+    }
+    let weights = WeightFiles::open_file(&path)?;
+    let [down, up] = [".lora_A.weight", ".lora_B.weight"];
+    for name in weights.names() {
+        let module = name
+            .strip_prefix("transformer.")
+            .and_then(|name| name.strip_suffix(down).or_else(|| name.strip_suffix(up)));
+        let Some(module) = module else {
+            return Err(wrong(format!(
+                "its `{name}` is neither `transformer.MODULE{down}` nor `transformer.MODULE{up}`"
+            )));
+        };
+        let shape_in = |files: &WeightFiles, name: &str| {
+            files.get(name).map(|tensor| tensor.shape.to_vec()).unwrap_or_default()
+        };
+        let a = shape_in(&weights, &format!("transformer.{module}{down}"));
+        let b = shape_in(&weights, &format!("transformer.{module}{up}"));
+        let matrix = shape_in(transformer, &format!("{module}.weight"));
+        let fits = match (&a[..], &b[..], &matrix[..]) {
+            (&[rank, inputs], &[outputs, of_b], matrix) => {
+                rank > 0 && rank == of_b && matrix == [outputs, inputs]
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(wrong(format!(
+                "for `{module}` A is {a:?} and B is {b:?}; they must be [rank, inputs] and [outputs, rank], where the \
+                 transformer's weight is [outputs, inputs], here {matrix:?}"
+            )));
+        }
+    }
+    Ok(Some(weights))
 }

@@ -131,6 +131,58 @@ fn a_transformer_file_of_another_model_is_refused() {
     assert!(message.contains("two of its tensors are `blocks.0.norm2.bias`"), "{message}");
 }
 
+const SOURCE_EMBEDDING: &str = "source_embedding/diffusion_pytorch_model.safetensors";
+const SOURCE_LORA: &str = "source_lora/pytorch_lora_weights.safetensors";
+const A: &str = "transformer.proj_out.lora_A.weight";
+const B: &str = "transformer.proj_out.lora_B.weight";
+
+/// A directory whose transformer is taught to see sources, with these factors beside it.
+fn with_source_lora(factors: &[(&str, &[usize])]) -> Directory {
+    let directory = Directory::whole();
+    directory.bytes(
+        "transformer/diffusion_pytorch_model.safetensors",
+        &weights(&[("patch_embedding.weight", &[24, 2, 1, 2, 2]), ("proj_out.weight", &[8, 24])]),
+    );
+    directory.bytes(SOURCE_EMBEDDING, &weights(&[("weight", &[24, 2, 1, 2, 2]), ("bias", &[24])]));
+    directory.bytes(SOURCE_LORA, &weights(factors));
+    directory
+}
+
+#[test]
+fn an_adapter_for_sources_opens_with_its_directory_and_goes_with_its_transformer() {
+    let directory = with_source_lora(&[(A, &[3, 24]), (B, &[8, 3])]);
+    let model = directory.open().unwrap();
+    assert_eq!(model.source_lora_weights().unwrap().names().collect::<Vec<_>>(), [A, B]);
+    directory.bytes("other.safetensors", &weights(&[("patch_embedding.weight", &[24, 2, 1, 2, 2])]));
+    let other = model.with_transformer_file(&directory.file("other.safetensors")).unwrap();
+    assert!(other.source_lora_weights().is_none() && other.source_embedding_weights().is_none());
+    assert!(Directory::whole().open().unwrap().source_lora_weights().is_none());
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_the_transformer_is_refused() {
+    let cases: [(&[(&str, &[usize])], &str); 8] = [
+        (&[(A, &[3, 25]), (B, &[8, 3])], "for `proj_out` A is [3, 25] and B is [8, 3]"),
+        (&[(A, &[3, 24]), (B, &[9, 3])], "here [8, 24]"),
+        (&[(A, &[3, 24]), (B, &[8, 4])], "A is [3, 24] and B is [8, 4]"),
+        (&[(A, &[0, 24]), (B, &[8, 0])], "A is [0, 24]"),
+        (&[(A, &[3, 24])], "B is []"),
+        (&[(B, &[8, 3])], "A is []"),
+        (&[("transformer.proj_in.lora_A.weight", &[3, 24])], "for `proj_in`"),
+        (&[("proj_out.lora_A.weight", &[3, 24])], "its `proj_out.lora_A.weight` is neither"),
+    ];
+    for (factors, part) in cases {
+        let message = with_source_lora(factors).refused();
+        assert!(message.contains(part) && message.contains("source_lora"), "{factors:?}: {message}");
+    }
+    let directory = with_source_lora(&[(A, &[3, 24]), (B, &[8, 3])]);
+    directory.remove(SOURCE_LORA);
+    assert!(directory.refused().contains("pytorch_lora_weights.safetensors is missing"));
+    let directory = with_source_lora(&[(A, &[3, 24]), (B, &[8, 3])]);
+    std::fs::remove_dir_all(directory.file("source_embedding")).unwrap();
+    assert!(directory.refused().contains("no source_embedding"));
+}
+
 #[test]
 fn every_missing_file_is_named() {
     let path = std::path::Path::new("/nonexistent/model");

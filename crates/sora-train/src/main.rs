@@ -2,6 +2,7 @@
 //!
 //! `tokenizer` → `vae` → `latents` → `transformer` → `export`; `--help` on each tells the rest.
 
+mod adapter;
 mod checkpoint;
 mod clips;
 mod data;
@@ -10,6 +11,7 @@ mod enhancer;
 mod evaluate;
 mod export;
 mod figure;
+mod import;
 mod judge;
 mod latents;
 mod optimizer;
@@ -52,10 +54,14 @@ enum Command {
     Judge(judge::Args),
     /// Teach a copy of the transformer to need few steps and no guidance.
     Distil(distil::Args),
+    /// Add to a model directory what `distil --adapter` learned of restyling.
+    Adapter(adapter::Args),
     /// Train the prompt enhancer on captions.
     Enhancer(enhancer::Args),
     /// Write a diffusers directory.
     Export(export::Args),
+    /// Make run folders of a model directory, to go on from.
+    Import(import::Args),
     /// Measure where in the picture models put their subjects.
     Framing(study::framing::Args),
     /// Draw a figure from tables.
@@ -74,8 +80,10 @@ fn main() -> anyhow::Result<()> {
         Command::Transformer(args) => transformer::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Distil(args) => distil::run(&args),
+        Command::Adapter(args) => adapter::run(&args),
         Command::Enhancer(args) => enhancer::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Framing(args) => study::framing::run(&args),
         Command::Plot(args) => study::plot::run(&args),
         Command::Probe(args) => probe::run(&args),

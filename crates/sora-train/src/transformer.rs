@@ -457,7 +457,7 @@ fn begin_at_patches(parameters: &mut Parameters, file: &Path, patch: [i64; 3]) -
 }
 
 /// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
-fn begin_at(
+pub(crate) fn begin_at(
     parameters: &mut Parameters,
     init: &Path,
     tokenizer: &Path,

@@ -1,6 +1,7 @@
 //! Runs of the trainer as a person would start, kill and continue them.
 #![allow(missing_docs)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -137,6 +138,24 @@ fn latents_of_nothing_are_named() {
     assert!(said.contains("config.json") && said.contains("the folder of a run"), "{said}");
 }
 
+/// All files of a folder, by their path in it.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(&inner).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("inside").to_str().expect("UTF-8").to_owned();
+                found.insert(name, fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    found
+}
+
 /// `sora-train STAGE --run DIR/STAGE ...`
 fn stage(dir: &Path, stage: &str, run: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
@@ -200,6 +219,35 @@ fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
         assert!(tasks.contains(&"2") && !tasks.contains(&"1"), "{table}");
         assert!(dir.join(&run).join("pairs-000006.png").exists());
     }
+    // What an adapter holds is learned beside a model that is exported, from the run folders that are made of it.
+    let mut export = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    export.current_dir(dir).args(["export", "--out", "model", "--transformer", "runs/student-f32", "--student"]);
+    succeeds(export);
+    let import = || {
+        let mut import = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+        import.current_dir(dir).args(["import", "--model", "model", "--runs", "imported"]);
+        import
+    };
+    succeeds(import());
+    assert!(fails(import()).contains("imported/vae is there already"));
+    let before = files(&dir.join("model"));
+    let from = ["--teacher", "imported/student", "--vae", "imported/vae", "--restyled", "1", "--critic-weight", "0.1"];
+    let more = ["--adapter", "3", "--muon", "--learning-rate", "1e-3"];
+    succeeds(stage(dir, "distil", "runs/restyler", &[&student[..], &all, &from, &more].concat()));
+    assert!(dir.join("runs/restyler/critic.safetensors").exists());
+    let adapter = |run: &str| stage(dir, "adapter", run, &["--model", "model", "--rank", "3"]);
+    succeeds(adapter("runs/restyler"));
+    let after = files(&dir.join("model"));
+    let changed: Vec<&str> =
+        after.iter().filter(|(file, bytes)| before.get(*file) != Some(bytes)).map(|(file, _)| file.as_str()).collect();
+    assert_eq!(
+        changed,
+        ["source_embedding/diffusion_pytorch_model.safetensors", "source_lora/pytorch_lora_weights.safetensors"]
+    );
+    // A student all of which learned is more than an adapter holds, and is not half written.
+    let said = fails(adapter("runs/student-bf16"));
+    assert!(said.contains("has changed, which an adapter cannot hold"), "{said}");
+    assert!(files(&dir.join("model")) == after);
     // Sources that the network has never seen cannot be restyled.
     succeeds(stage(dir, "transformer", "runs/blind", &first));
     let blind = ["--teacher", "runs/blind", "--restyled", "1"];

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use sora_model::ModelDir;
-use sora_model::config::{TinyVaeConfig, TransformerConfig};
+use sora_model::config::{Numerics, TinyVaeConfig, TransformerConfig};
 use sora_model::weights::WeightFiles;
 use tch::{Device, Kind};
 
@@ -18,6 +18,7 @@ use super::text_to_video::report;
 use super::{OnProgress, Progress, PromptCacheChoice, TextToVideoPipeline};
 use crate::device::{DeviceChoice, DtypeChoice, Kinds};
 use crate::error::Result;
+use crate::lora::LoraWeights;
 use crate::models::{
     AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5,
 };
@@ -90,25 +91,14 @@ impl TextToVideoPipeline {
             let _ = text_encoder.set(loaded);
         }
         let numerics = dir.causal().numerics;
-        let mut transformer = |component, files: &WeightFiles, config: &TransformerConfig| {
-            loader.component(
-                component,
-                files,
-                (kinds.transformer, transformer_wan::keep_in_f32(numerics)),
-                transformer_wan::TOLERATED_KEYS,
-                |weights| WanTransformer3DModel::with_numerics(weights, config, numerics),
-            )
-        };
-        let mut first = transformer("transformer", dir.transformer_weights(), dir.transformer())?;
+        let mut transformer = |part| loader.transformer(part, None, (kinds, numerics));
+        let mut first = transformer(("transformer", dir.transformer_weights(), dir.transformer()))?;
         let second = match (dir.transformer_2_weights(), dir.transformer_2()) {
-            (Some(files), Some(config)) => Some(transformer("transformer_2", files, config)?),
+            (Some(files), Some(config)) => Some(transformer(("transformer_2", files, config))?),
             _ => None,
         };
         if let Some(files) = dir.source_embedding_weights() {
-            let kind = (kinds.transformer, [].as_slice());
-            first = loader.component("source_embedding", files, kind, &[], |weights| {
-                first.with_source_embedding(weights)
-            })?;
+            first = loader.source_embedding(first, files, kinds)?;
         }
         let (vae, tiny_vae) = match tiny {
             None => {
@@ -144,6 +134,8 @@ impl TextToVideoPipeline {
             enhancer: Mutex::default(),
             encoder: OnceLock::new(),
             encoder_loading: Mutex::default(),
+            restyler: OnceLock::new(),
+            restyler_loading: Mutex::default(),
             dir,
         })
     }
@@ -185,6 +177,34 @@ impl TextToVideoPipeline {
         }
     }
 
+    /// The transformer for blocks that are shown their source: with the directory's adapter for these in it, which the
+    /// first caller loads, or the same as for all others, where there is none.
+    ///
+    /// # Errors
+    /// Those of the strict loader; see [`crate::weights`].
+    pub(super) fn restyler(&self) -> Result<&WanTransformer3DModel> {
+        let (Some(embedding), Some(factors)) =
+            (self.dir.source_embedding_weights(), self.dir.source_lora_weights())
+        else {
+            return Ok(&self.transformer);
+        };
+        // The lock guards no data, only that one caller loads.
+        let _loading = self.restyler_loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(restyler) = self.restyler.get() {
+            return Ok(restyler);
+        }
+        let _no_grad = tch::no_grad_guard();
+        let mut silent = |_| ControlFlow::Continue(());
+        let mut loader = Loader::silent(self.device, &mut silent);
+        let restyler = loader.transformer(
+            ("transformer", self.dir.transformer_weights(), self.dir.transformer()),
+            Some(factors),
+            (self.kinds, self.dir.causal().numerics),
+        )?;
+        let restyler = loader.source_embedding(restyler, embedding, self.kinds)?;
+        Ok(self.restyler.get_or_init(|| restyler))
+    }
+
     /// The VAE with its encoder, which the first caller loads.
     ///
     /// # Errors
@@ -197,12 +217,7 @@ impl TextToVideoPipeline {
         }
         let _no_grad = tch::no_grad_guard();
         let mut silent = |_| ControlFlow::Continue(());
-        let mut loader = Loader {
-            device: self.device,
-            done_bytes: Cell::new(0),
-            total_bytes: 0,
-            on_progress: &mut silent,
-        };
+        let mut loader = Loader::silent(self.device, &mut silent);
         let (dir, kinds) = (&self.dir, self.kinds);
         let vae = loader
             .component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
@@ -231,7 +246,12 @@ struct Loader<'a, 'b> {
     on_progress: &'a mut OnProgress<'b>,
 }
 
-impl Loader<'_, '_> {
+impl<'a, 'b> Loader<'a, 'b> {
+    /// For what is loaded when it is first needed, and small.
+    fn silent(device: Device, on_progress: &'a mut OnProgress<'b>) -> Self {
+        Self { device, done_bytes: Cell::new(0), total_bytes: 0, on_progress }
+    }
+
     fn text_encoder(&mut self, dir: &ModelDir, kinds: Kinds) -> Result<Umt5EncoderModel> {
         let kind = kinds.transformer;
         let keep_in_f32 = if kind == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] };
@@ -242,6 +262,41 @@ impl Loader<'_, '_> {
             umt5::TOLERATED_KEYS,
             |weights| Umt5EncoderModel::new(weights, dir.text_encoder()),
         )
+    }
+
+    /// A transformer, with the factors of an adapter or without.
+    fn transformer(
+        &mut self,
+        (component, files, config): (&str, &WeightFiles, &TransformerConfig),
+        factors: Option<&WeightFiles>,
+        (kinds, numerics): (Kinds, Numerics),
+    ) -> Result<WanTransformer3DModel> {
+        let kinds = (kinds.transformer, transformer_wan::keep_in_f32(numerics));
+        let build = |weights: &Weights| WanTransformer3DModel::with_numerics(weights, config, numerics);
+        let tolerated = transformer_wan::TOLERATED_KEYS;
+        let Some(factors) = factors else {
+            return self.component(component, files, kinds, tolerated, build);
+        };
+        let mut on_bytes = |_| ControlFlow::Continue(());
+        let layout = Layout { device: self.device, kind: Kind::Float, keep_in_f32: &[] };
+        let factors = Rc::new(FileWeights::new("source_lora", factors, layout, &mut on_bytes));
+        let model = self.component(component, files, kinds, tolerated, |weights| {
+            build(&Weights::new(Rc::new(LoraWeights::new(weights.clone(), factors.clone()))))
+        })?;
+        factors.finish(&[])?;
+        Ok(model)
+    }
+
+    fn source_embedding(
+        &mut self,
+        transformer: WanTransformer3DModel,
+        files: &WeightFiles,
+        kinds: Kinds,
+    ) -> Result<WanTransformer3DModel> {
+        let kinds = (kinds.transformer, [].as_slice());
+        self.component("source_embedding", files, kinds, &[], |weights| {
+            transformer.with_source_embedding(weights)
+        })
     }
 
     fn component<T>(

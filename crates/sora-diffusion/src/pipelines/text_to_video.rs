@@ -75,6 +75,9 @@ pub struct TextToVideoPipeline {
     /// The half of the VAE that text to video does not need; loaded by the first frames to be encoded.
     pub(super) encoder: OnceLock<AutoencoderKlWan>,
     pub(super) encoder_loading: Mutex<()>,
+    /// The transformer with what is added to it for sources; loaded by the first block that is shown one.
+    pub(super) restyler: OnceLock<WanTransformer3DModel>,
+    pub(super) restyler_loading: Mutex<()>,
 }
 
 // SAFETY: as for PromptEmbeds. After load nothing here is ever written to: no gradients, no in-place

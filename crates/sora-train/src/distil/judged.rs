@@ -63,10 +63,12 @@ impl Judging {
         channels: i64,
         device: Device,
     ) -> anyhow::Result<Option<Readers>> {
-        let Some(dir) = &self.judge else { return Ok(None) };
+        if self.judge.is_none() && critic.is_none() {
+            return Ok(None);
+        }
         let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, channels)));
         Ok(Some(Readers {
-            judge: Judge::open(dir, channels, device)?,
+            judge: self.judge.as_ref().map(|dir| Judge::open(dir, channels, device)).transpose()?,
             critic: critic.transpose()?,
             streams: Streams::default(),
             complaints: [0.0; 3],
@@ -81,7 +83,7 @@ impl Judging {
         device: Device,
         seed: u64,
     ) -> anyhow::Result<Option<Training>> {
-        if self.judge.is_none() || self.critic_weight == 0.0 {
+        if self.critic_weight == 0.0 {
             return Ok(None);
         }
         let (mut parameters, _) = Parameters::build(device, seed, |w| Critic::new(w, channels))?;
@@ -123,9 +125,9 @@ impl Training {
     }
 }
 
-/// A judge and a critic that read what one pupil draws.
+/// A judge and a critic that read what one pupil draws; at least one of them.
 pub(super) struct Readers {
-    pub(super) judge: Judge,
+    pub(super) judge: Option<Judge>,
     critic: Option<(Leaves, Critic)>,
     streams: Streams,
     /// Of the last assignment: what the judge missed, how drawn it seemed to the critic, and what that got wrong itself.
@@ -143,7 +145,8 @@ impl Readers {
         (judging, levels, statistics, credit): (&Judging, &[f64], &Statistics, f64),
     ) -> (f64, Tensor) {
         let drawn = assignment.draw(student, &mut self.streams, tokens, levels);
-        let (judge, named) = (&self.judge, &assignment.named);
+        let judge = self.judge.as_ref().expect("there is a judge where there are assignments");
+        let named = &assignment.named;
         // Of a stream the last frame alone is the student's to change, and is not its first.
         let (complaint, seen, frames) = match &assignment.stream {
             None => (judge.complaint(&drawn, named, statistics), drawn, Frames::All),

@@ -33,6 +33,7 @@ use self::assignment::{Assignment, Plans};
 use self::critic::Frames;
 use self::judged::{Judging, Readers};
 use self::restyled::{Commission, Restyling};
+use crate::adapter;
 use crate::checkpoint;
 use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode, per_frame};
 use crate::latents::{Dataset, Statistics, trained_vae};
@@ -99,6 +100,10 @@ pub(crate) struct Args {
     /// Use Muon for the weight matrices (see `optimizer.rs`).
     #[arg(long)]
     muon: bool,
+    /// Only what an adapter of this rank holds learns: of the transformer's matrices the first singular directions of what
+    /// changes, and the source embedding (see `adapter.rs`).
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=4096))]
+    adapter: Option<i64>,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -253,7 +258,7 @@ impl Pupil {
         tokens: &[&[i64]],
         (args, levels, statistics, credit): (&Args, &[f64], &Statistics, f64),
     ) -> (f64, Tensor) {
-        let readers = self.readers.as_mut().expect("there is a judge where there are assignments");
+        let readers = self.readers.as_mut().expect("there are readers where there are assignments");
         let of = (&args.judging, levels, statistics, credit);
         readers.read(assignment, (&self.student, &mut self.leaves), tokens, of)
     }
@@ -293,6 +298,18 @@ impl Pupil {
     }
 }
 
+/// What an adapter asks of its training.
+struct Adapted {
+    rank: i64,
+    /// 1 where a parameter learns, 0 where it does not.
+    learns: Tensor,
+    /// The parameters that the adapter is added to.
+    before: Tensor,
+}
+
+/// Steps between two projections to the rank of an adapter. One takes as long as a step or less.
+const FREE_STEPS: u64 = 40;
+
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
@@ -328,6 +345,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.muon {
         adam = adam.with_muon(parameters.hidden_matrices());
     }
+    let adapted = args.adapter.map(|rank| Adapted {
+        rank,
+        learns: parameters.mask(adapter::holds).to_kind(Kind::Float),
+        before: parameters.flat.copy(),
+    });
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     let mut critic = args.judging.critic(&run, configs.transformer.in_channels, device, args.seed)?;
     let mut pupils = (0..args.replicas)
@@ -341,10 +363,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let vae = trained_vae(&args.vae, device)?;
-    if let Some(readers) = pupils.iter().find_map(|pupil| pupil.readers.as_ref()) {
+    if let Some(judge) = pupils.iter().find_map(|pupil| pupil.readers.as_ref()?.judge.as_ref()) {
         eprintln!(
             "judged by {}",
-            readers.judge.trusted().iter().map(|q| q.name()).collect::<Vec<_>>().join(", ")
+            judge.trusted().iter().map(|q| q.name()).collect::<Vec<_>>().join(", ")
         );
     }
     eprintln!(
@@ -407,7 +429,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         // The replicas' threads are idle.
         tch::set_num_threads(args.threads * args.replicas as i32);
-        let norm = adam.step(&mut parameters.flat, &gradient.narrow(0, 0, count), rate)?;
+        let mut students = gradient.narrow(0, 0, count);
+        if let Some(adapted) = &adapted {
+            // What never has a gradient stays as it is.
+            students *= &adapted.learns;
+        }
+        let norm = adam.step(&mut parameters.flat, &students, rate)?;
+        if let Some(Adapted { rank, before, .. }) = adapted.as_ref().filter(|_| (step + 1) % FREE_STEPS == 0) {
+            adapter::project(&parameters, before, *rank);
+        }
         if let Some(critic) = critic.as_mut().filter(|_| drawn) {
             critic.step(&gradient.narrow(0, count, critic.len()))?;
         }

@@ -9,9 +9,19 @@ use crate::error::Result;
 use crate::models::WanTransformer3DModel;
 use crate::models::transformer_wan::{CacheLimits, KvCache, TextContext};
 
+/// Which network a block is made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Network {
+    /// The transformer as it is.
+    Plain,
+    /// The one for blocks that are shown their source.
+    Restyler,
+}
+
 /// Keys and values under one prompt.
 struct Branch {
     wording: Wording,
+    network: Network,
     context: TextContext,
     cache: KvCache,
 }
@@ -24,6 +34,7 @@ pub(super) struct Told<'a> {
     /// Only with guidance.
     pub(super) negative: Option<&'a str>,
     pub(super) keep_past: bool,
+    pub(super) network: Network,
 }
 
 /// The past of a stream: as latents, and as what the transformer made of them under each prompt.
@@ -112,11 +123,11 @@ impl Branch {
 
 impl TextToVideoPipeline {
     /// Makes the memory one of these prompts: what was remembered under another is seen again under the new one, or
-    /// forgotten. While a prompt fades into another, the past is kept, and forgotten block by block from its beginning.
+    /// forgotten. What another network remembered is seen again by this one. While a prompt fades into another, the past is kept, and forgotten block by block from its beginning.
     pub(super) fn tell_prompt(
         &self,
         memory: &mut Memory,
-        Told { prompt, fade, negative, keep_past }: Told<'_>,
+        Told { prompt, fade, negative, keep_past, network }: Told<'_>,
         on_progress: &mut OnProgress<'_>,
     ) -> Result<()> {
         let wording = Wording::new(prompt, fade);
@@ -128,26 +139,43 @@ impl TextToVideoPipeline {
                 memory.seen = 0;
                 memory.unconditional = None;
             }
-            memory.conditional = Some(self.branch(memory, wording, on_progress)?);
+            memory.conditional = None;
         }
-        let negative = negative.map(|negative| Wording::new(negative, None));
-        if memory.unconditional.as_ref().map(|branch| &branch.wording) != negative.as_ref() {
+        if memory.conditional.as_ref().is_none_or(|branch| branch.network != network) {
+            memory.conditional = Some(self.branch(memory, (wording, network), on_progress)?);
+        }
+        let negative = negative.map(|negative| (Wording::new(negative, None), network));
+        let told = memory.unconditional.as_ref().map(|branch| (&branch.wording, branch.network));
+        if told != negative.as_ref().map(|(wording, network)| (wording, *network)) {
             memory.unconditional =
                 negative.map(|negative| self.branch(memory, negative, on_progress)).transpose()?;
         }
         Ok(())
     }
 
-    fn branch(&self, memory: &Memory, wording: Wording, on_progress: &mut OnProgress<'_>) -> Result<Branch> {
+    fn branch(
+        &self,
+        memory: &Memory,
+        (wording, network): (Wording, Network),
+        on_progress: &mut OnProgress<'_>,
+    ) -> Result<Branch> {
         let embeds = self.encode_wording(&wording, on_progress)?;
-        let context = self.transformer.encode_context(&embeds.embeds, embeds.weights.as_ref());
-        let cache = KvCache::new(&self.transformer, memory.limits)
+        let transformer = self.network(network)?;
+        let context = transformer.encode_context(&embeds.embeds, embeds.weights.as_ref());
+        let cache = KvCache::new(transformer, memory.limits)
             .with_rotation(memory.rotation, memory.seen - memory.len());
-        let mut branch = Branch { wording, context, cache };
+        let mut branch = Branch { wording, network, context, cache };
         for latents in &memory.kept {
-            branch.remember(&self.transformer, latents, self.dir.causal().context_noise);
+            branch.remember(transformer, latents, self.dir.causal().context_noise);
         }
         Ok(branch)
+    }
+
+    fn network(&self, network: Network) -> Result<&WanTransformer3DModel> {
+        match network {
+            Network::Plain => Ok(&self.transformer),
+            Network::Restyler => self.restyler(),
+        }
     }
 
     /// The velocity at noise level `sigma`, guided where there is a negative prompt.
@@ -157,31 +185,33 @@ impl TextToVideoPipeline {
         latents: &Tensor,
         sigma: f64,
         guidance_scale: f64,
-    ) -> Tensor {
+    ) -> Result<Tensor> {
         let train_steps = self.dir.scheduler().num_train_timesteps as f64;
         let timestep = Tensor::from_slice(&[(sigma * train_steps) as f32]).to_device(self.device);
-        let predict = |branch: &Branch| {
-            self.transformer.forward_block(latents, &timestep, &branch.context, &branch.cache)
+        let predict = |branch: &Branch| -> Result<Tensor> {
+            let transformer = self.network(branch.network)?;
+            Ok(transformer.forward_block(latents, &timestep, &branch.context, &branch.cache))
         };
-        let conditional = predict(memory.conditional.as_ref().expect("tell_prompt comes first"));
+        let conditional = predict(memory.conditional.as_ref().expect("tell_prompt comes first"))?;
         match &memory.unconditional {
-            None => conditional,
+            None => Ok(conditional),
             Some(negative) => {
-                let unconditional = predict(negative);
-                &unconditional + (conditional - &unconditional) * guidance_scale
+                let unconditional = predict(negative)?;
+                Ok(&unconditional + (conditional - &unconditional) * guidance_scale)
             }
         }
     }
 
     /// Makes a finished block part of the memory.
-    pub(super) fn remember(&self, memory: &mut Memory, latents: &Tensor) {
+    pub(super) fn remember(&self, memory: &mut Memory, latents: &Tensor) -> Result<()> {
         if memory.limits.frames == 0 {
-            return;
+            return Ok(());
         }
         memory.keep(latents);
         for branch in [&mut memory.conditional, &mut memory.unconditional].into_iter().flatten() {
-            branch.remember(&self.transformer, latents, self.dir.causal().context_noise);
+            branch.remember(self.network(branch.network)?, latents, self.dir.causal().context_noise);
         }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use sora_model::config::CausalConfig;
 use tch::{Kind, Tensor};
 
 pub use self::fade::Fade;
-use self::memory::{Memory, Told};
+use self::memory::{Memory, Network, Told};
 use self::schedule::Pace;
 pub use self::schedule::levels;
 use self::solver::Fresh;
@@ -256,9 +256,9 @@ impl TextToVideoPipeline {
         on_latents(BlockLatents { latents: made.latents, number })?;
         // Only the next block needs it: whoever waits for this one's frames does not wait for that.
         let _span = tracing::debug_span!("remember").entered();
-        self.remember(&mut stream.memory, &made.seen);
+        self.remember(&mut stream.memory, &made.seen)?;
         if let Some(source) = &made.source {
-            self.remember(&mut stream.source_memory, source);
+            self.remember(&mut stream.source_memory, source)?;
         }
         stream.broken = false;
         Ok(())
@@ -333,12 +333,17 @@ impl TextToVideoPipeline {
         report(on_progress, Progress::Encoding)?;
         let negative = (request.guidance_scale > 1.0).then_some(request.negative_prompt);
         let BlockRequest { prompt, fade, keep_past, .. } = *request;
-        self.tell_prompt(&mut stream.memory, Told { prompt, fade, negative, keep_past }, on_progress)?;
+        let shown = request.source.is_some_and(|source| source.shown);
+        let network = if shown { Network::Restyler } else { Network::Plain };
+        let told = Told { prompt, fade, negative, keep_past, network };
+        self.tell_prompt(&mut stream.memory, told, on_progress)?;
         let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
         if let Some(prompt) = contrast {
-            let told = Told { prompt, fade: None, negative: None, keep_past };
+            // What the source shows is told by the network that was not taught to change it.
+            let network = Network::Plain;
+            let told = Told { prompt, fade: None, negative: None, keep_past, network };
             self.tell_prompt(&mut stream.source_memory, told, on_progress)?;
         }
         let sigma = levels[0];
@@ -347,7 +352,6 @@ impl TextToVideoPipeline {
             (Some(clean), None) => &noise * sigma + clean * (1.0 - sigma),
             (Some(clean), Some(_)) => clean.copy(),
         };
-        let shown = request.source.is_some_and(|source| source.shown);
         let beside = |latents: &Tensor| match &clean {
             Some(clean) if shown => Tensor::cat(&[latents, clean], 1),
             _ => latents.shallow_clone(),
@@ -360,10 +364,10 @@ impl TextToVideoPipeline {
                 (Some(clean), Some(_)) => {
                     let noisy = &noise * sigma + clean * (1.0 - sigma);
                     let edited = &latents + &noisy - clean;
-                    self.block_velocity(&stream.memory, &beside(&edited), sigma, request.guidance_scale)
-                        - self.block_velocity(&stream.source_memory, &noisy, sigma, 1.0)
+                    self.block_velocity(&stream.memory, &beside(&edited), sigma, request.guidance_scale)?
+                        - self.block_velocity(&stream.source_memory, &noisy, sigma, 1.0)?
                 }
-                _ => self.block_velocity(&stream.memory, &beside(&latents), sigma, request.guidance_scale),
+                _ => self.block_velocity(&stream.memory, &beside(&latents), sigma, request.guidance_scale)?,
             };
             latents = match contrast {
                 Some(_) => solver::euler(latents, &velocity, (sigma, next)),
