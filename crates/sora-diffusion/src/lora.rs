@@ -28,9 +28,12 @@ impl<'a, 'b> LoraWeights<'a, 'b> {
 impl WeightSource for LoraWeights<'_, '_> {
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let base = self.base.get(name, shape)?;
-        let (Some(module), &[outputs, inputs]) = (name.strip_suffix(".weight"), shape) else { return Ok(base) };
+        let (Some(module), &[outputs, inputs]) = (name.strip_suffix(".weight"), shape) else {
+            return Ok(base);
+        };
         let [down, up] = ["A", "B"].map(|factor| format!("transformer.{module}.lora_{factor}.weight"));
-        let Some([rank, _]) = self.factors.shape(&down).and_then(|shape| <[i64; 2]>::try_from(shape).ok()) else {
+        let Some([rank, _]) = self.factors.shape(&down).and_then(|shape| <[i64; 2]>::try_from(shape).ok())
+        else {
             return Ok(base);
         };
         let down = self.factors.tensor(&down, &[rank, inputs])?;

@@ -149,7 +149,10 @@ fn blocks_that_are_shown_their_source_are_made_with_the_adapter() {
     for requests in [[SHOWN; 3], [(true, 3.0); 3], [SHOWN, (true, 3.0), SHOWN]] {
         let beside = blocks(Form::Beside(0.2), &requests);
         assert!(beside == blocks(Form::Inside(0.2), &requests), "{requests:?}");
-        assert!(beside[0] != blocks(Form::Plain, &requests)[0], "{requests:?}: the adapter makes a difference");
+        assert!(
+            beside[0] != blocks(Form::Plain, &requests)[0],
+            "{requests:?}: the adapter makes a difference"
+        );
     }
 }
 

@@ -99,11 +99,8 @@ impl ModelDir {
             return Err(ModelError::Missing { path: tokenizer, what: "the tokenizer".into() });
         }
         let source_embedding_weights = source_embedding(&path.join("source_embedding"), &transformer)?;
-        let source_lora_weights = source_lora(
-            &path.join("source_lora"),
-            &transformer_weights,
-            source_embedding_weights.is_some(),
-        )?;
+        let source_lora_weights =
+            source_lora(&path.join("source_lora"), &transformer_weights, source_embedding_weights.is_some())?;
         let (native, causal) = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
         let model = Self {
             path: path.to_path_buf(),

@@ -136,8 +136,11 @@ const SOURCE_LORA: &str = "source_lora/pytorch_lora_weights.safetensors";
 const A: &str = "transformer.proj_out.lora_A.weight";
 const B: &str = "transformer.proj_out.lora_B.weight";
 
+/// Names and shapes of factors.
+type Factors<'a> = &'a [(&'a str, &'a [usize])];
+
 /// A directory whose transformer is taught to see sources, with these factors beside it.
-fn with_source_lora(factors: &[(&str, &[usize])]) -> Directory {
+fn with_source_lora(factors: Factors<'_>) -> Directory {
     let directory = Directory::whole();
     directory.bytes(
         "transformer/diffusion_pytorch_model.safetensors",
@@ -161,7 +164,7 @@ fn an_adapter_for_sources_opens_with_its_directory_and_goes_with_its_transformer
 
 #[test]
 fn an_adapter_that_does_not_fit_the_transformer_is_refused() {
-    let cases: [(&[(&str, &[usize])], &str); 8] = [
+    let cases: [(Factors<'_>, &str); 8] = [
         (&[(A, &[3, 25]), (B, &[8, 3])], "for `proj_out` A is [3, 25] and B is [8, 3]"),
         (&[(A, &[3, 24]), (B, &[9, 3])], "here [8, 24]"),
         (&[(A, &[3, 24]), (B, &[8, 4])], "A is [3, 24] and B is [8, 4]"),

@@ -87,7 +87,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     write(&args.model.join("source_lora"), SOURCE_LORA_FILE, &factors)?;
     ModelDir::open(&args.model)?;
     let count: usize = factors.iter().map(|(_, factor)| factor.numel()).sum();
-    println!("rank {}: {count} numbers, {:.1} % of the squared difference", args.rank, 100.0 * (1.0 - kept / all));
+    println!(
+        "rank {}: {count} numbers, {:.1} % of the squared difference",
+        args.rank,
+        100.0 * (1.0 - kept / all)
+    );
     Ok(())
 }
 
@@ -106,16 +110,18 @@ pub(crate) fn project(parameters: &Parameters, before: &Tensor, rank: i64) {
 
 /// Factors `[outputs, rank]` and `[rank, inputs]` whose product is the nearest of that rank.
 fn low_rank(matrix: &Tensor, rank: i64) -> [Tensor; 2] {
-    let (u, s, v) = Tensor::linalg_svd(matrix, false, "");
+    let (u, s, v) = matrix.svd(true, true);
     let rank = rank.min(s.size()[0]);
     // Half of the size goes to each side, so that neither leaves the range of a small format.
     let root = s.narrow(0, 0, rank).sqrt();
-    [u.narrow(1, 0, rank) * &root, v.narrow(0, 0, rank) * root.unsqueeze(1)].map(|factor| factor.contiguous())
+    [u.narrow(1, 0, rank) * &root, (v.narrow(1, 0, rank) * &root).transpose(0, 1)]
+        .map(|factor| factor.contiguous())
 }
 
 fn write(folder: &Path, file: &str, tensors: &[(String, Tensor)]) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let tensors: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let tensors: Vec<(&str, &Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     write_whole(&folder.join(file), |path| Ok(Tensor::write_safetensors(&tensors, path)?))
 }
 
@@ -133,7 +139,7 @@ mod tests {
             (matrix - up.matmul(&down)).norm().double_value(&[])
         };
         assert!(distance(&whole, 3) < 1e-4 * whole.norm().double_value(&[]));
-        let (_, s, _) = Tensor::linalg_svd(&whole, false, "");
+        let (_, s, _) = whole.svd(true, true);
         assert!((distance(&whole, 2) - s.double_value(&[2])).abs() < 1e-3);
         // More than there is.
         assert_eq!(low_rank(&whole, 99).map(|factor| factor.size()), [[20, 12], [12, 12]]);
@@ -141,7 +147,11 @@ mod tests {
 
     #[test]
     fn an_adapter_holds_matrices_and_the_second_embedding() {
-        for held in ["transformer.blocks.0.attn1.to_out.0.weight", "transformer.proj_out.weight", "source_embedding.bias"] {
+        for held in [
+            "transformer.blocks.0.attn1.to_out.0.weight",
+            "transformer.proj_out.weight",
+            "source_embedding.bias",
+        ] {
             assert!(holds(held), "{held}");
         }
         for other in [

@@ -31,11 +31,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let model = ModelDir::open(&args.model)?;
     let [vae, student] = ["vae", "student"].map(|name| args.runs.join(name));
     for folder in [&vae, &student] {
-        anyhow::ensure!(
-            !folder.exists(),
-            "{} is there already; it is not written over",
-            folder.display()
-        );
+        anyhow::ensure!(!folder.exists(), "{} is there already; it is not written over", folder.display());
     }
     let file = args.model.join("vae/diffusion_pytorch_model.safetensors");
     let (mut parameters, _) =

@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 use crate::checkpoint::{self, write_whole};
 use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::parameters::Parameters;
-use crate::run::{Dtype, Run, device};
+use crate::run::{Compute, Dtype, Run};
 use crate::video::{clip_to_tensor, to_tensor};
 use crate::{pairs, presets, progress};
 
@@ -48,18 +48,11 @@ pub(crate) struct Args {
     /// Pairs of clips of one scene in two styles, to learn restyling from (see `pairs.rs`), instead of single clips.
     #[arg(long, conflicts_with_all = ["square_crop", "domain"])]
     pairs: bool,
-    /// Seed of the scenes.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Number format of the arithmetic.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
-    /// cpu or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// Clips per shard.
@@ -113,8 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     );
     ensure!(args.from.is_multiple_of(SHARD), "from is {}, it must be a multiple of {SHARD}", args.from);
     let run = Run::create(&args.run)?;
-    let device = device(&args.device)?;
-    tch::set_num_threads(args.threads);
+    let device = args.compute.begin()?;
     let config: VaeConfig = presets::read(&args.vae)?;
     presets::settle(&args.run, config)?;
     let vae = trained_vae_in(&args.vae, device, args.dtype)?;
@@ -139,7 +131,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         for i in 0..SHARD {
             if args.pairs {
                 let (size, frames) = (shape.size, shape.frames);
-                let pair = pairs::pair(args.seed, purpose, shard * SHARD + i, size, frames);
+                let pair = pairs::pair(args.compute.seed, purpose, shard * SHARD + i, size, frames);
                 let video = |pixels: &[u8]| {
                     to_tensor(pixels, frames as i64, i64::from(size.height), i64::from(size.width))
                 };
@@ -150,7 +142,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 bar.inc(1);
                 continue;
             }
-            let scene = data::scene_of_split(args.seed, purpose, shard * SHARD + i, &domain, false);
+            let scene = data::scene_of_split(args.compute.seed, purpose, shard * SHARD + i, &domain, false);
             let mut video = clip_to_tensor(&scene.render(shape.size, shape.frames));
             if args.square_crop {
                 video = middle_square(&video);

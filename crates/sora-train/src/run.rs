@@ -56,6 +56,51 @@ impl Run {
     }
 }
 
+/// Options of what computes.
+#[derive(clap::Args)]
+pub(crate) struct Compute {
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads of one operation.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    pub(crate) threads: i32,
+}
+
+impl Compute {
+    /// Has operations of this thread take as many threads as asked for. Returns where to compute.
+    pub(crate) fn begin(&self) -> anyhow::Result<Device> {
+        tch::set_num_threads(self.threads);
+        device(&self.device)
+    }
+}
+
+/// Options of a training whose batches are shared out.
+#[derive(clap::Args)]
+pub(crate) struct Sharing {
+    /// Number format of the arithmetic.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Dtype,
+    /// Threads that each take a share of the batch; on a CPU better than threads within an operation.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) replicas: usize,
+}
+
+impl Sharing {
+    /// Fails if a batch cannot be shared out equally.
+    pub(crate) fn check(&self, batch: usize) -> anyhow::Result<()> {
+        let replicas = self.replicas;
+        anyhow::ensure!(
+            replicas > 0 && batch.is_multiple_of(replicas),
+            "batch is {batch}, it must be a multiple of the {replicas} replicas"
+        );
+        Ok(())
+    }
+}
+
 /// `cpu` or `cuda:N`.
 pub(crate) fn device(name: &str) -> anyhow::Result<Device> {
     use sora_diffusion::device::DeviceChoice;

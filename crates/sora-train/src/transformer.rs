@@ -27,7 +27,7 @@ use crate::optimizer::{AdamW, learning_rate};
 use crate::pairs::PairsArgs;
 use crate::parameters::{Leaves, Parameters};
 use crate::presets::{self, TransformerPreset};
-use crate::run::{Dtype, Run, device};
+use crate::run::{Compute, Run, Sharing};
 use crate::seeds::Seeds;
 use crate::tokenizer::vocabulary_size;
 use crate::validation::{Validation, flops_per_clip};
@@ -82,21 +82,10 @@ pub(crate) struct Args {
     /// Use Muon for the weight matrices (see `optimizer.rs`); pays from batches of about 32 on.
     #[arg(long)]
     muon: bool,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// cpu or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Number format of the arithmetic.
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Dtype,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
-    /// Threads that each take a share of the batch; on a CPU better than threads within an operation.
-    #[arg(long, default_value_t = 1)]
-    replicas: usize,
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    sharing: Sharing,
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 500)]
     every: u64,
@@ -293,14 +282,8 @@ pub(crate) fn in_parallel<W: Send, P: Send>(
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
-    let device = device(&args.device)?;
-    tch::set_num_threads(args.threads);
-    anyhow::ensure!(
-        args.replicas > 0 && args.batch.is_multiple_of(args.replicas),
-        "batch is {}, it must be a multiple of the {} replicas",
-        args.batch,
-        args.replicas
-    );
+    let device = args.compute.begin()?;
+    args.sharing.check(args.batch)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
     let data = Dataset::open(&args.latents)?;
     let z_dim = data.buckets[0].latents.size()[1];
@@ -319,7 +302,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let samples: Vec<Vec<i64>> =
         SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
 
-    let (mut parameters, model) = TextToLatents::build(device, args.seed, &configs)?;
+    let (mut parameters, model) = TextToLatents::build(device, args.compute.seed, &configs)?;
     if let Some(init) = &args.init {
         begin_at(&mut parameters, init, &args.tokenizer, configs.transformer.patch_size)?;
     }
@@ -328,10 +311,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         adam = adam.with_muon(parameters.hidden_matrices());
     }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
-    let mut replicas = (0..args.replicas)
+    let mut replicas = (0..args.sharing.replicas)
         .map(|_| {
-            let (leaves, model) = parameters
-                .replica_in(|name| args.dtype.kind(name), |weights| TextToLatents::new(weights, &configs))?;
+            let (leaves, model) = parameters.replica_in(
+                |name| args.sharing.dtype.kind(name),
+                |weights| TextToLatents::new(weights, &configs),
+            )?;
             Ok(Replica { leaves, model })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -353,10 +338,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bar = progress::bar(args.steps, done);
     let mut recent = 0.0;
     for step in done..args.steps {
-        let mut seeds = Seeds::new(args.seed, step, 5);
-        let of_step = args.pairs.of_step(pairs.as_ref(), args.seed, step).unwrap_or(&clips);
+        let mut seeds = Seeds::new(args.compute.seed, step, 5);
+        let of_step = args.pairs.of_step(pairs.as_ref(), args.compute.seed, step).unwrap_or(&clips);
         let (batch, tokens) = of_step.draw(&mut seeds, &draw, device);
-        let share = tokens.len() / args.replicas;
+        let share = tokens.len() / args.sharing.replicas;
         for replica in &mut replicas {
             replica.leaves.refresh(&parameters);
         }
@@ -366,15 +351,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .map(|(i, tokens)| (batch.part((i * share) as i64, share as i64), tokens))
             .collect();
         let learn = |replica: &mut Replica, (part, tokens): (Batch, &[&[i64]])| {
-            replica.learn(&part, tokens, args.threads)
+            replica.learn(&part, tokens, args.compute.threads)
         };
         let (loss, gradient) =
             in_parallel(&mut replicas, parts, learn).with_context(|| format!("step {}", step + 1))?;
         let rate = learning_rate(args.learning_rate, step, 200, args.steps);
         // The replicas' threads are idle.
-        tch::set_num_threads(args.threads * args.replicas as i32);
+        tch::set_num_threads(args.compute.threads * args.sharing.replicas as i32);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
-        tch::set_num_threads(args.threads);
+        tch::set_num_threads(args.compute.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
         run.log(
             "step,loss,gradient_norm,rate,latent_frames,causal,restyling",
@@ -409,7 +394,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
             if let Some(pairs) = &pairs {
                 let rows = parameters.with_values(&adam.average, || {
-                    pairs.sheet(&model, &vae, &configs.statistics, (&levels, 1.0), device)
+                    pairs.sheet((&vae, &configs.statistics), device, |prompts, source, target| {
+                        let (_, c, t, h, w) = target.size5().expect("N C F h w");
+                        model.sample(prompts, [c, t, h, w], Some(source), (&levels, 1.0), device)
+                    })
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
             }

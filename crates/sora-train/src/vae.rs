@@ -11,7 +11,7 @@ use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{self, Entry, Parameters};
 use crate::presets::{self, VaePreset};
-use crate::run::{Dtype, Run, device};
+use crate::run::{Compute, Dtype, Run};
 use crate::seeds::Seeds;
 use crate::video::{clip_to_tensor, psnr, to_tensor};
 use crate::{checkpoint, progress, sheet, textures};
@@ -54,21 +54,14 @@ pub(crate) struct Args {
     /// stays valid.
     #[arg(long)]
     decoder_only: bool,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Weight of changes from frame to frame, beside those from pixel to pixel.
     #[arg(long, default_value_t = 1.0, value_parser = crate::transformer::weight)]
     temporal_weight: f64,
     /// Number format of the arithmetic.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
-    /// cpu or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
+    #[command(flatten)]
+    compute: Compute,
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 200)]
     every: u64,
@@ -185,7 +178,7 @@ fn sample(domain: DomainChoice, run_seed: u64, index: u64, crop: u32, frames: us
 fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
     let (sender, receiver) = sync_channel(3);
     let (domain, seed, batch, crop, frames, steps) =
-        (args.domain, args.seed, args.batch as u64, args.crop, args.frames, args.steps);
+        (args.domain, args.compute.seed, args.batch as u64, args.crop, args.frames, args.steps);
     std::thread::spawn(move || {
         for step in from_step..steps {
             let clips: Vec<Tensor> =
@@ -211,11 +204,11 @@ fn gradients_l1(difference: &Tensor, temporal_weight: f64) -> Tensor {
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
-    let device = device(&args.device)?;
-    tch::set_num_threads(args.threads);
+    let device = args.compute.begin()?;
     let config = presets::settle(&args.run, args.preset.config())?;
-    let (mut parameters, vae) =
-        Parameters::build_with(device, args.seed, initial_value, |w| AutoencoderKlWan::new(w, &config))?;
+    let (mut parameters, vae) = Parameters::build_with(device, args.compute.seed, initial_value, |w| {
+        AutoencoderKlWan::new(w, &config)
+    })?;
     let mut adam = AdamW::new(&parameters.flat, 1e-4, 0.998).with_muon(parameters.hidden_matrices());
     if let Some(init) = &args.init {
         parameters.begin_at(&init.join("diffusion_pytorch_model.safetensors"), "", &[])?;
@@ -250,7 +243,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
         let video = batches.recv()?.to_device(device);
-        tch::manual_seed(Seeds::new(args.seed, step, 2).next_u64() as i64);
+        tch::manual_seed(Seeds::new(args.compute.seed, step, 2).next_u64() as i64);
         leaves.refresh(&parameters);
         let encode = || learning.encode(&video.to_kind(args.dtype.large()));
         let posterior = if args.decoder_only { tch::no_grad(encode) } else { encode() };

@@ -221,7 +221,14 @@ fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
     }
     // What an adapter holds is learned beside a model that is exported, from the run folders that are made of it.
     let mut export = Command::new(env!("CARGO_BIN_EXE_sora-train"));
-    export.current_dir(dir).args(["export", "--out", "model", "--transformer", "runs/student-f32", "--student"]);
+    export.current_dir(dir).args([
+        "export",
+        "--out",
+        "model",
+        "--transformer",
+        "runs/student-f32",
+        "--student",
+    ]);
     succeeds(export);
     let import = || {
         let mut import = Command::new(env!("CARGO_BIN_EXE_sora-train"));
@@ -231,18 +238,33 @@ fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
     succeeds(import());
     assert!(fails(import()).contains("imported/vae is there already"));
     let before = files(&dir.join("model"));
-    let from = ["--teacher", "imported/student", "--vae", "imported/vae", "--restyled", "1", "--critic-weight", "0.1"];
+    let from = [
+        "--teacher",
+        "imported/student",
+        "--vae",
+        "imported/vae",
+        "--restyled",
+        "1",
+        "--critic-weight",
+        "0.1",
+    ];
     let more = ["--adapter", "3", "--muon", "--learning-rate", "1e-3"];
     succeeds(stage(dir, "distil", "runs/restyler", &[&student[..], &all, &from, &more].concat()));
     assert!(dir.join("runs/restyler/critic.safetensors").exists());
     let adapter = |run: &str| stage(dir, "adapter", run, &["--model", "model", "--rank", "3"]);
     succeeds(adapter("runs/restyler"));
     let after = files(&dir.join("model"));
-    let changed: Vec<&str> =
-        after.iter().filter(|(file, bytes)| before.get(*file) != Some(bytes)).map(|(file, _)| file.as_str()).collect();
+    let changed: Vec<&str> = after
+        .iter()
+        .filter(|(file, bytes)| before.get(*file) != Some(bytes))
+        .map(|(file, _)| file.as_str())
+        .collect();
     assert_eq!(
         changed,
-        ["source_embedding/diffusion_pytorch_model.safetensors", "source_lora/pytorch_lora_weights.safetensors"]
+        [
+            "source_embedding/diffusion_pytorch_model.safetensors",
+            "source_lora/pytorch_lora_weights.safetensors"
+        ]
     );
     // A student all of which learned is more than an adapter holds, and is not half written.
     let said = fails(adapter("runs/student-bf16"));

@@ -167,24 +167,36 @@ fn endless(blocks: u64) -> Result<()> {
         (blocks - 1) * 4 + 1
     ))?;
     // Means of quarters, from the running mean: n · mean(n) is the sum.
-    let (mut marks, mut quarter) = (Vec::new(), 1);
+    let (mut marks, mut quarter, mut memory) = (Vec::new(), 1, Vec::new());
     while quarter <= 4 {
         let made: u64 = stat(&pipeline, "s", "blocks")?;
+        // The first blocks load, and fill the stream's memory.
+        if made >= 20 {
+            memory.push(resident()?);
+        }
         if made >= 20.max(blocks * quarter / 4) {
             let mean: u64 = stat(&pipeline, "s", "mean-block-time")?;
-            marks.push((made - 1, mean, resident()?));
+            marks.push((made - 1, mean, std::mem::take(&mut memory)));
             quarter += 1;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        // Fewer than a block takes: memory goes up and down within it.
+        std::thread::sleep(Duration::from_millis(10));
     }
     wait(&pipeline)?;
     println!("endless soragen at 128x128, {blocks} blocks:");
     let mut before = (0, 0);
-    for (n, (count, mean, memory)) in marks.iter().enumerate() {
+    for (n, (count, mean, mut memory)) in marks.into_iter().enumerate() {
         let sum = count * mean;
         let time = milliseconds((sum - before.1) / (count - before.0).max(1));
-        println!("  quarter {}: {time:.0} ms a block, {memory:.1} MiB at its end", n + 1);
-        before = (*count, sum);
+        memory.sort_by(f64::total_cmp);
+        let at = |share: f64| memory[((memory.len() - 1) as f64 * share) as usize];
+        println!(
+            "  quarter {}: {time:.0} ms a block, memory {:.1} MiB (median), {:.1} MiB (most)",
+            n + 1,
+            at(0.5),
+            at(1.0)
+        );
+        before = (count, sum);
     }
     pipeline.set_state(gst::State::Null)?;
     Ok(())

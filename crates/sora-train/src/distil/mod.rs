@@ -22,7 +22,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use sora_diffusion::schedulers;
 use sora_diffusion::tokenizer::Tokenizer;
 use sora_diffusion::weights::Weights;
@@ -41,7 +41,7 @@ use crate::optimizer::{AdamW, learning_rate};
 use crate::pairs::PairsArgs;
 use crate::parameters::{Leaves, Parameters};
 use crate::presets;
-use crate::run::{Dtype, Run, device};
+use crate::run::{Compute, Run, Sharing};
 use crate::seeds::Seeds;
 use crate::transformer::{Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel};
 use crate::{progress, sheet};
@@ -104,21 +104,10 @@ pub(crate) struct Args {
     /// changes, and the source embedding (see `adapter.rs`).
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=4096))]
     adapter: Option<i64>,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// cpu or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Number format of the arithmetic.
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Dtype,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
-    /// Threads that each take a share of the batch.
-    #[arg(long, default_value_t = 1)]
-    replicas: usize,
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    sharing: Sharing,
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 250)]
     every: u64,
@@ -313,14 +302,8 @@ const FREE_STEPS: u64 = 40;
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
-    let device = device(&args.device)?;
-    tch::set_num_threads(args.threads);
-    ensure!(
-        args.replicas > 0 && args.batch.is_multiple_of(args.replicas),
-        "batch is {}, it must be a multiple of the {} replicas",
-        args.batch,
-        args.replicas
-    );
+    let device = args.compute.begin()?;
+    args.sharing.check(args.batch)?;
     let configs: Configs = presets::read(&args.teacher)?;
     let configs = presets::settle(&args.run, configs)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
@@ -332,14 +315,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         SAMPLE_PROMPTS.iter().map(|p| encode(&tokenizer, p)).collect::<anyhow::Result<_>>()?;
     let levels = levels(args.flow_shift, args.segments)?;
 
-    let (mut parameters, model) = TextToLatents::build(device, args.seed, &configs)?;
+    let (mut parameters, model) = TextToLatents::build(device, args.compute.seed, &configs)?;
     let begin_at = |parameters: &mut Parameters, dir: &Path| -> anyhow::Result<()> {
         let average = checkpoint::average_of(dir, parameters.len())?;
         tch::no_grad(|| parameters.flat.copy_(&average));
         Ok(())
     };
     begin_at(&mut parameters, args.init.as_ref().unwrap_or(&args.teacher))?;
-    let (mut teachers, _) = TextToLatents::build(device, args.seed, &configs)?;
+    let (mut teachers, _) = TextToLatents::build(device, args.compute.seed, &configs)?;
     begin_at(&mut teachers, &args.teacher)?;
     let mut adam = AdamW::new(&parameters.flat, 0.0, 0.995);
     if args.muon {
@@ -351,10 +334,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         before: parameters.flat.copy(),
     });
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
-    let mut critic = args.judging.critic(&run, configs.transformer.in_channels, device, args.seed)?;
-    let mut pupils = (0..args.replicas)
+    let mut critic = args.judging.critic(&run, configs.transformer.in_channels, device, args.compute.seed)?;
+    let mut pupils = (0..args.sharing.replicas)
         .map(|_| {
-            let kind = |name: &str| args.dtype.kind(name);
+            let kind = |name: &str| args.sharing.dtype.kind(name);
             let build = |weights: &Weights| TextToLatents::new(weights, &configs);
             let (leaves, student) = parameters.replica_in(kind, build)?;
             let (_, teacher) = teachers.replica_in(kind, build)?;
@@ -364,10 +347,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let vae = trained_vae(&args.vae, device)?;
     if let Some(judge) = pupils.iter().find_map(|pupil| pupil.readers.as_ref()?.judge.as_ref()) {
-        eprintln!(
-            "judged by {}",
-            judge.trusted().iter().map(|q| q.name()).collect::<Vec<_>>().join(", ")
-        );
+        eprintln!("judged by {}", judge.trusted().iter().map(|q| q.name()).collect::<Vec<_>>().join(", "));
     }
     eprintln!(
         "student: {} parameters, {done} of {} steps done, levels {levels:.3?}",
@@ -382,16 +362,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bar = progress::bar(args.steps, done);
     let mut recent = 0.0;
     for step in done..args.steps {
-        let mut seeds = Seeds::new(args.seed, step, 8);
-        let judged =
-            !named.is_empty() && f64::from(Seeds::new(args.seed, step, 9).unit()) < args.judging.judged;
+        let mut seeds = Seeds::new(args.compute.seed, step, 8);
+        let judged = !named.is_empty()
+            && f64::from(Seeds::new(args.compute.seed, step, 9).unit()) < args.judging.judged;
         let (task, tokens) = if judged {
             let of = (args.batch, args.judging.streams);
             let (assignment, tokens) = plans.next((&clips, &named), &mut seeds, of, device);
             (Task::Assignment(assignment), tokens)
         } else {
-            match args.pairs.of_step(pairs.as_ref(), args.seed, step) {
-                Some(pairs) if args.restyling.is_due(args.seed, step) => {
+            match args.pairs.of_step(pairs.as_ref(), args.compute.seed, step) {
+                Some(pairs) if args.restyling.is_due(args.compute.seed, step) => {
                     let of = (args.batch, args.restyling.single_steps);
                     let (commission, tokens) = Commission::draw(pairs, &mut seeds, of, device);
                     (Task::Commission(commission), tokens)
@@ -404,7 +384,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         };
         let drawn = !matches!(task, Task::Lesson(_));
         let kind = task.kind();
-        let share = tokens.len() / args.replicas;
+        let share = tokens.len() / args.sharing.replicas;
         for pupil in &mut pupils {
             pupil.leaves.refresh(&parameters);
         }
@@ -415,7 +395,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .collect();
         let credit = critic.as_ref().map_or(0.0, |critic| critic.credit());
         let learn = |pupil: &mut Pupil, (task, tokens): (Task, &[&[i64]])| {
-            tch::set_num_threads(args.threads);
+            tch::set_num_threads(args.compute.threads);
             match task {
                 Task::Lesson(lesson) => pupil.learn(&lesson, tokens, args),
                 Task::Assignment(assignment) => {
@@ -428,20 +408,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             in_parallel(&mut pupils, parts, learn).with_context(|| format!("step {}", step + 1))?;
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         // The replicas' threads are idle.
-        tch::set_num_threads(args.threads * args.replicas as i32);
+        tch::set_num_threads(args.compute.threads * args.sharing.replicas as i32);
         let mut students = gradient.narrow(0, 0, count);
         if let Some(adapted) = &adapted {
             // What never has a gradient stays as it is.
             students *= &adapted.learns;
         }
         let norm = adam.step(&mut parameters.flat, &students, rate)?;
-        if let Some(Adapted { rank, before, .. }) = adapted.as_ref().filter(|_| (step + 1) % FREE_STEPS == 0) {
+        let ends = (step + 1) % FREE_STEPS == 0 || step + 1 == args.steps;
+        if let Some(Adapted { rank, before, .. }) = adapted.as_ref().filter(|_| ends) {
             adapter::project(&parameters, before, *rank);
         }
         if let Some(critic) = critic.as_mut().filter(|_| drawn) {
             critic.step(&gradient.narrow(0, count, critic.len()))?;
         }
-        tch::set_num_threads(args.threads);
+        tch::set_num_threads(args.compute.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
         let figures = [(step + 1) as f64, loss, norm, rate, kind];
         run.log("step,loss,gradient_norm,rate,task", &figures)?;
@@ -464,7 +445,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
             if let Some(pairs) = &pairs {
                 let rows = parameters.with_values(&adam.average, || {
-                    pairs.sheet(&model, &vae, &configs.statistics, (&levels, 1.0), device)
+                    pairs.sheet((&vae, &configs.statistics), device, |prompts, source, target| {
+                        let tokens: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
+                        let commission = Commission::to_look_at(source, target);
+                        tch::no_grad(|| commission.restyle(&model, &tokens, (args.segments, args.flow_shift)))
+                    })
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
             }

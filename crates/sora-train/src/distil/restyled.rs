@@ -106,6 +106,15 @@ impl Commission {
         (Self { source, target, noise, strength, way }, tokens)
     }
 
+    /// As the product restyles them, but that frames are made behind those that were made behind the targets.
+    pub(super) fn to_look_at(source: &Tensor, target: &Tensor) -> Self {
+        let frames = target.size()[2].min(REMEMBERED);
+        let [source, target] = [source, target].map(|latents| latents.narrow(2, 0, frames));
+        let (b, c, _, h, w) = source.size5().expect("B C F h w");
+        let noise = sora_diffusion::noise::seeded_noise(7, &[b, c, 1, h, w]).to_device(source.device());
+        Self { source, target, noise, strength: STRENGTH, way: Way::OwnWalk }
+    }
+
     #[cfg(test)]
     pub(super) fn of(source: Tensor, target: Tensor, (strength, way): (f64, Way)) -> Self {
         Self { noise: source.narrow(2, 0, 1).randn_like(), source, target, strength, way }

@@ -26,7 +26,7 @@ use crate::probe::file;
 use crate::probe::network::{Input, Probe, ProbeConfig};
 use crate::probe::questions::Question;
 use crate::probe::{MARKED_WEIGHT, learn};
-use crate::run::{Run, device};
+use crate::run::{Compute, Run};
 use crate::seeds::Seeds;
 use crate::{checkpoint, presets, progress};
 
@@ -63,15 +63,8 @@ pub(crate) struct Args {
     /// Peak learning rate.
     #[arg(long, default_value_t = 4e-3)]
     learning_rate: f64,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// cpu or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
+    #[command(flatten)]
+    compute: Compute,
     /// Steps between checkpoints.
     #[arg(long, default_value_t = 250)]
     every: u64,
@@ -144,8 +137,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     );
     anyhow::ensure!(args.batch > 0, "batch is 0, it must be at least 1");
     let run = Run::create(&args.run)?;
-    let device = device(&args.device)?;
-    tch::set_num_threads(args.threads);
+    let device = args.compute.begin()?;
     let data = Dataset::open(&args.latents)?;
     let input = Input::Latents(data.buckets[0].latents.size()[1]);
     let probe = ProbeConfig { channels, input, ..ProbeConfig::default() };
@@ -157,13 +149,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let clips = known(data, origin(args.latents_seed, Purpose::Latents))?;
     let unseen = known(Dataset::open(&args.validation)?, origin(args.validation_seed, Purpose::Validation))?;
 
-    let (mut parameters, probe) = Parameters::build(device, args.seed, |w| Probe::new(w, &config.probe))?;
+    let (mut parameters, probe) =
+        Parameters::build(device, args.compute.seed, |w| Probe::new(w, &config.probe))?;
     let mut adam = AdamW::new(&parameters.flat, 0.05, 0.99).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("judge: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
-        let mut seeds = Seeds::new(args.seed, step, 10);
+        let mut seeds = Seeds::new(args.compute.seed, step, 10);
         // A batch is of one shape; a shape is drawn as often as its clips are many.
         let known = &clips[seeds.one_of(clips.iter().map(|known| known.latents.size()[0] as usize))];
         let n = known.latents.size()[0] as u64;

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use crate::clips::Clips;
 use crate::latents::{Dataset, Statistics};
 use crate::seeds::Seeds;
-use crate::transformer::{Configs, TextToLatents, decode_rows};
+use crate::transformer::{Configs, decode_rows};
 
 /// Pairs to learn restyling from.
 #[derive(clap::Args)]
@@ -55,14 +55,13 @@ pub(crate) struct Pairs(Clips);
 const SAMPLE_PAIRS: i64 = 8;
 
 impl Pairs {
-    /// Three rows for each of the first pairs: what is shown, what the model makes of it, what was to be made.
+    /// Three rows for each of the first pairs: what is shown, what `restyle` makes of it, what was to be made. It is given
+    /// the prompts, the sources and the targets, normalised latents `[N, C, F, h, w]`.
     pub(crate) fn sheet(
         &self,
-        model: &TextToLatents,
-        vae: &AutoencoderKlWan,
-        statistics: &Statistics,
-        steps: (&[f64], f64),
+        (vae, statistics): (&AutoencoderKlWan, &Statistics),
         device: Device,
+        restyle: impl FnOnce(&[Vec<i64>], &Tensor, &Tensor) -> Tensor,
     ) -> Vec<Tensor> {
         let Self(pairs) = self;
         let first =
@@ -71,10 +70,11 @@ impl Pairs {
         let source = pairs.sources[0].as_ref().map(first).expect("pairs have sources").to_device(device);
         let prompts: Vec<Vec<i64>> =
             pairs.tokens[0].iter().take(target.size()[0] as usize).map(|[short, _]| short.clone()).collect();
-        let (_, c, t, h, w) = target.size5().expect("N C T H W");
-        let made = model.sample(&prompts, [c, t, h, w], Some(&source), steps, device);
-        let [shown, made, wanted] =
-            [&source, &made, &target].map(|latents| decode_rows(vae, latents, statistics));
+        let made = restyle(&prompts, &source, &target);
+        // It may be only the beginning.
+        let frames = made.size()[2];
+        let [shown, made, wanted] = [&source, &made, &target]
+            .map(|latents| decode_rows(vae, &latents.narrow(2, 0, frames), statistics));
         shown.into_iter().zip(made).zip(wanted).flat_map(|((a, b), c)| [a, b, c]).collect()
     }
 }
