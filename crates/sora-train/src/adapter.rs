@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let _no_grad = tch::no_grad_guard();
     let (mut factors, mut embedding) = (Vec::new(), Vec::new());
-    let (mut kept, mut all) = (0.0, 0.0);
+    let (mut lost, mut all) = (0.0, 0.0);
     for ((name, before), (_, after)) in parameters.named(&parameters.flat).zip(parameters.named(&average)) {
         let after = after.to_kind(Kind::Float);
         if let Some(name) = name.strip_prefix("source_embedding.") {
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let difference = after - before;
             let [up, down] = low_rank(&difference, args.rank).map(|factor| factor.to_kind(Kind::BFloat16));
             let product = up.to_kind(Kind::Float).matmul(&down.to_kind(Kind::Float));
-            kept += (&difference - product).square().sum(Kind::Float).double_value(&[]);
+            lost += (&difference - product).square().sum(Kind::Float).double_value(&[]);
             all += difference.square().sum(Kind::Float).double_value(&[]);
             factors.push((format!("transformer.{module}.lora_A.weight"), down));
             factors.push((format!("transformer.{module}.lora_B.weight"), up));
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!(
         "rank {}: {count} numbers, {:.1} % of the squared difference",
         args.rank,
-        100.0 * (1.0 - kept / all)
+        100.0 * (1.0 - lost / all)
     );
     Ok(())
 }

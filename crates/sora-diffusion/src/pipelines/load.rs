@@ -188,21 +188,12 @@ impl TextToVideoPipeline {
         else {
             return Ok(&self.transformer);
         };
-        // The lock guards no data, only that one caller loads.
-        let _loading = self.restyler_loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(restyler) = self.restyler.get() {
-            return Ok(restyler);
-        }
-        let _no_grad = tch::no_grad_guard();
-        let mut silent = |_| ControlFlow::Continue(());
-        let mut loader = Loader::silent(self.device, &mut silent);
-        let restyler = loader.transformer(
-            ("transformer", self.dir.transformer_weights(), self.dir.transformer()),
-            Some(factors),
-            (self.kinds, self.dir.causal().numerics),
-        )?;
-        let restyler = loader.source_embedding(restyler, embedding, self.kinds)?;
-        Ok(self.restyler.get_or_init(|| restyler))
+        let (dir, kinds) = (&self.dir, self.kinds);
+        loaded_once((&self.restyler, &self.restyler_loading), self.device, |loader| {
+            let part = ("transformer", dir.transformer_weights(), dir.transformer());
+            let transformer = loader.transformer(part, Some(factors), (kinds, dir.causal().numerics))?;
+            loader.source_embedding(transformer, embedding, kinds)
+        })
     }
 
     /// The VAE with its encoder, which the first caller loads.
@@ -210,22 +201,32 @@ impl TextToVideoPipeline {
     /// # Errors
     /// Those of the strict loader; see [`crate::weights`].
     pub(super) fn encoder(&self) -> Result<&AutoencoderKlWan> {
-        // The lock guards no data, only that one caller loads.
-        let _loading = self.encoder_loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(encoder) = self.encoder.get() {
-            return Ok(encoder);
-        }
-        let _no_grad = tch::no_grad_guard();
-        let mut silent = |_| ControlFlow::Continue(());
-        let mut loader = Loader::silent(self.device, &mut silent);
         let (dir, kinds) = (&self.dir, self.kinds);
-        let vae = loader
-            .component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
+        loaded_once((&self.encoder, &self.encoder_loading), self.device, |loader| {
+            let vae = loader.component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
                 AutoencoderKlWan::new(weights, dir.vae())
-            })?
-            .without_decoder();
-        Ok(self.encoder.get_or_init(|| vae))
+            })?;
+            Ok(vae.without_decoder())
+        })
     }
+}
+
+/// What the first caller loads, without a report of its progress; others wait meanwhile.
+fn loaded_once<'a, T>(
+    (cell, loading): (&'a OnceLock<T>, &Mutex<()>),
+    device: Device,
+    load: impl FnOnce(&mut Loader<'_, '_>) -> Result<T>,
+) -> Result<&'a T> {
+    // The lock guards no data, only that one caller loads.
+    let _loading = loading.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = cell.get() {
+        return Ok(loaded);
+    }
+    let _no_grad = tch::no_grad_guard();
+    let mut silent = |_| ControlFlow::Continue(());
+    let loaded =
+        load(&mut Loader { device, done_bytes: Cell::new(0), total_bytes: 0, on_progress: &mut silent })?;
+    Ok(cell.get_or_init(|| loaded))
 }
 
 fn total_bytes(dir: &ModelDir, vae: &WeightFiles, text_encoder: Option<&WeightFiles>) -> u64 {
@@ -246,12 +247,7 @@ struct Loader<'a, 'b> {
     on_progress: &'a mut OnProgress<'b>,
 }
 
-impl<'a, 'b> Loader<'a, 'b> {
-    /// For what is loaded when it is first needed, and small.
-    fn silent(device: Device, on_progress: &'a mut OnProgress<'b>) -> Self {
-        Self { device, done_bytes: Cell::new(0), total_bytes: 0, on_progress }
-    }
-
+impl Loader<'_, '_> {
     fn text_encoder(&mut self, dir: &ModelDir, kinds: Kinds) -> Result<Umt5EncoderModel> {
         let kind = kinds.transformer;
         let keep_in_f32 = if kind == Kind::Half { umt5::KEEP_IN_F32_FOR_F16 } else { &[] };
