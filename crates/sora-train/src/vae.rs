@@ -16,6 +16,9 @@ use crate::seeds::Seeds;
 use crate::video::{clip_to_tensor, psnr, to_tensor};
 use crate::{checkpoint, progress, sheet, textures};
 
+mod made;
+use made::Made;
+
 /// Options of `sora-train vae`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -54,9 +57,20 @@ pub(crate) struct Args {
     /// stays valid.
     #[arg(long)]
     decoder_only: bool,
-    /// Weight of changes from frame to frame, beside those from pixel to pixel.
-    #[arg(long, default_value_t = 1.0, value_parser = crate::transformer::weight)]
+    /// Weight of the mean square of wrong changes from frame to frame, which spreads what is new in a latent frame over
+    /// its frames: without it, much stands at the first of these and flickers.
+    #[arg(long, default_value_t = 0.0, value_parser = crate::transformer::weight)]
     temporal_weight: f64,
+    /// Weight of how changes are shared out among the frames of a latent frame, against how they are in the video: 0 leaves
+    /// the borders between latent frames as the rest makes them.
+    #[arg(long, default_value_t = 0.0, value_parser = crate::transformer::weight)]
+    border_weight: f64,
+    /// Noise on latents before they are decoded, from none to so many of their standard deviations, another for each
+    /// frame: what a transformer makes is never quite what the encoder would have made.
+    #[arg(long, default_value_t = 0.0, value_parser = crate::transformer::weight)]
+    latent_noise: f64,
+    #[command(flatten)]
+    made: made::Args,
     /// Number format of the arithmetic.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
@@ -174,8 +188,16 @@ fn sample(domain: DomainChoice, run_seed: u64, index: u64, crop: u32, frames: us
     clip.narrow(3, y, i64::from(crop)).narrow(4, x, i64::from(crop)).contiguous()
 }
 
+/// Crops of a step.
+struct Batch {
+    /// Videos to encode and decode, `[B, 3, T, crop, crop]` in −1…1.
+    videos: Tensor,
+    /// Latents that a model made, and the videos that they were to show.
+    made: Option<(Tensor, Tensor)>,
+}
+
 /// Renders batches on another thread, in order, a few ahead.
-fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
+fn batches(args: &Args, made: Option<Made>, from_step: u64) -> Receiver<Batch> {
     let (sender, receiver) = sync_channel(3);
     let (domain, seed, batch, crop, frames, steps) =
         (args.domain, args.compute.seed, args.batch as u64, args.crop, args.frames, args.steps);
@@ -183,7 +205,8 @@ fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
         for step in from_step..steps {
             let clips: Vec<Tensor> =
                 (0..batch).map(|i| sample(domain, seed, step * batch + i, crop, frames)).collect();
-            if sender.send(Tensor::cat(&clips, 0)).is_err() {
+            let made = made.as_ref().map(|made| made.crops(step, crop));
+            if sender.send(Batch { videos: Tensor::cat(&clips, 0), made }).is_err() {
                 break;
             }
         }
@@ -191,14 +214,71 @@ fn batches(args: &Args, from_step: u64) -> Receiver<Tensor> {
     receiver
 }
 
-/// Differences between neighbouring pixels, what blur loses, and between neighbouring frames, what flickers where the
-/// frames of one latent frame meet those of the next.
-fn gradients_l1(difference: &Tensor, temporal_weight: f64) -> Tensor {
-    let along = |dim: i64| {
-        let n = difference.size()[dim as usize];
-        (difference.narrow(dim, 1, n - 1) - difference.narrow(dim, 0, n - 1)).abs().mean(Kind::Float)
-    };
-    along(3) + along(4) + along(2) * temporal_weight
+/// `[B, C, F, h, w]` with white noise of up to `most` standard deviations of its channels, each clip its own share of it.
+fn with_noise(latents: &Tensor, most: f64) -> Tensor {
+    if most == 0.0 {
+        return latents.shallow_clone();
+    }
+    let std = latents.detach().std_dim([0i64, 2, 3, 4].as_slice(), true, true);
+    let level = Tensor::rand([latents.size()[0], 1, 1, 1, 1], (latents.kind(), latents.device())) * most;
+    latents + latents.randn_like() * std * level
+}
+
+/// From each pixel to the next along a dimension.
+fn changes(video: &Tensor, dim: i64) -> Tensor {
+    let n = video.size()[dim as usize];
+    video.narrow(dim, 1, n - 1) - video.narrow(dim, 0, n - 1)
+}
+
+/// What is wrong with decoded videos.
+struct Errors {
+    /// Of pixels: mean absolute and mean square.
+    pixels: Tensor,
+    /// Of differences between neighbouring pixels, what blur loses, and between neighbouring frames: mean absolute.
+    detail: Tensor,
+    /// Of differences between neighbouring frames: mean square. Their absolute values would not do: of a change that comes
+    /// in one frame or little by little in four the sum of these is the same.
+    temporal: Tensor,
+    /// Of the shares of [`change_shares`]: mean absolute.
+    borders: Tensor,
+}
+
+/// Which share of a clip's changes falls to each frame of a latent frame of `factor`, that at the border first: `[B,
+/// factor]`. Of a clip in which hardly anything changes, equal ones.
+fn change_shares(video: &Tensor, factor: i64) -> Tensor {
+    /// Of −1…1: half a level of 255, below which there is nothing to see.
+    const STILL: f64 = 0.004;
+    let change = changes(video, 2).abs().mean_dim([1i64, 3, 4].as_slice(), false, Kind::Float);
+    let by_frame = change.view([change.size()[0], -1, factor]).mean_dim(1, false, Kind::Float) + STILL;
+    &by_frame / by_frame.sum_dim_intlist(1, true, Kind::Float)
+}
+
+impl Errors {
+    /// Of what was decoded, whose latent frames are of `factor` frames, to what the videos were.
+    fn of(decoded: &Tensor, video: &Tensor, factor: i64) -> Self {
+        let difference = &(decoded - video);
+        let shares = change_shares(decoded, factor) - change_shares(video, factor);
+        let along = |dim: i64| changes(difference, dim).abs().mean(Kind::Float);
+        Self {
+            pixels: difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float),
+            detail: along(3) + along(4) + along(2),
+            temporal: changes(difference, 2).square().mean(Kind::Float),
+            borders: shares.abs().mean(Kind::Float),
+        }
+    }
+}
+
+impl std::ops::Add for Errors {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            pixels: self.pixels + other.pixels,
+            detail: self.detail + other.detail,
+            temporal: self.temporal + other.temporal,
+            borders: self.borders + other.borders,
+        }
+    }
 }
 
 /// Trains until `steps`.
@@ -239,33 +319,46 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .collect();
     let (mut leaves, learning) =
         parameters.replica_in(|_| args.dtype.large(), |w| AutoencoderKlWan::new(w, &config))?;
-    let batches = batches(args, done);
+    let made =
+        Made::open(&args.made, &run.file("made.safetensors"), args.compute.seed, &args.domain.domain())?;
+    let batches = batches(args, made, done);
+    let factor = config.temporal_scale_factor();
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
-        let video = batches.recv()?.to_device(device);
+        let Batch { videos, made } = batches.recv()?;
+        let video = videos.to_device(device);
         tch::manual_seed(Seeds::new(args.compute.seed, step, 2).next_u64() as i64);
         leaves.refresh(&parameters);
         let encode = || learning.encode(&video.to_kind(args.dtype.large()));
         let posterior = if args.decoder_only { tch::no_grad(encode) } else { encode() };
-        let difference = learning.decode_unclamped(&posterior.sample()).to_kind(Kind::Float) - &video;
-        let reconstruction = difference.abs().mean(Kind::Float) + difference.square().mean(Kind::Float);
-        let detail = gradients_l1(&difference, args.temporal_weight);
+        let latents = with_noise(&posterior.sample(), args.latent_noise);
+        let decode = |latents: &Tensor| learning.decode_unclamped(latents).to_kind(Kind::Float);
+        let mut errors = Errors::of(&decode(&latents), &video, factor);
+        if let Some((latents, video)) = made {
+            let latents = latents.to_device(device).to_kind(args.dtype.large());
+            errors = errors + Errors::of(&decode(&latents), &video.to_device(device), factor);
+        }
+        let Errors { pixels: reconstruction, detail, temporal, borders } = errors;
         let kl = (posterior.mean.square() + posterior.logvar.exp() - &posterior.logvar - 1.0)
             .mean(Kind::Float)
             * 0.5;
-        let loss = &reconstruction + &detail * 0.5 + &kl * args.kl_weight;
+        let loss = &reconstruction
+            + &detail * 0.5
+            + &temporal * args.temporal_weight
+            + &borders * args.border_weight
+            + &kl * args.kl_weight;
         loss.backward();
         let gradient = leaves.take_gradients();
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         let norm = adam.step(&mut parameters.flat, &gradient, rate)?;
         put_encoder_back(&mut parameters.flat);
         put_encoder_back(&mut adam.average);
-        let figures = [&reconstruction, &detail, &kl].map(|t| t.double_value(&[]));
+        let figures = [&reconstruction, &detail, &temporal, &borders, &kl].map(|t| t.double_value(&[]));
         run.log(
-            "step,reconstruction,detail,kl,gradient_norm,rate",
-            &[(step + 1) as f64, figures[0], figures[1], figures[2], norm, rate],
+            "step,reconstruction,detail,temporal,borders,kl,gradient_norm,rate",
+            &[(step + 1) as f64, figures[0], figures[1], figures[2], figures[3], figures[4], norm, rate],
         )?;
-        bar.set_message(format!("reconstruction {:.4} kl {:.2}", figures[0], figures[2]));
+        bar.set_message(format!("reconstruction {:.4} kl {:.2}", figures[0], figures[4]));
         bar.inc(1);
         if step == 0 || (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
@@ -290,4 +383,57 @@ fn held_out_sheet(vae: &AutoencoderKlWan, clips: &[Tensor], device: tch::Device)
             [clip.squeeze_dim(0), decoded.squeeze_dim(0)]
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[1, 3, 9, 2, 2]`, brighter by each of these from frame to frame.
+    fn steps(by: [f32; 8]) -> Tensor {
+        let mut level = -0.5;
+        let mut levels = vec![level];
+        levels.extend(by.map(|step| {
+            level += step;
+            level
+        }));
+        Tensor::from_slice(&levels).view([1, 1, 9, 1, 1]).expand([1, 3, 9, 2, 2], false)
+    }
+
+    #[test]
+    fn what_stands_at_borders_has_another_share_of_the_changes() {
+        let even = steps([0.1; 8]);
+        let jumps = steps([0.4, 0.0, 0.0, 0.0, 0.4, 0.0, 0.0, 0.0]);
+        let shares =
+            |video: &Tensor| Vec::<f64>::try_from(change_shares(video, 4).view(4)).expect("four shares");
+        for share in shares(&even) {
+            assert!((share - 0.25).abs() < 1e-6, "{share}");
+        }
+        assert!(shares(&jumps)[0] > 0.95, "{:?}", shares(&jumps));
+        // What cannot be seen is no flicker, and a still clip has no shares to speak of.
+        let hardly = shares(&steps([0.0004, 0.0, 0.0, 0.0, 0.0004, 0.0, 0.0, 0.0]));
+        assert!(hardly[0] < 0.28, "{hardly:?}");
+
+        // The sum of absolute changes does not tell them apart, the other two do.
+        let of = |decoded: &Tensor| {
+            let errors = Errors::of(decoded, &steps([0.0; 8]), 4);
+            [errors.detail, errors.temporal, errors.borders].map(|error| error.double_value(&[]))
+        };
+        let ([sum, square, border], [sum_of_jumps, square_of_jumps, border_of_jumps]) =
+            (of(&even), of(&jumps));
+        assert!((sum - sum_of_jumps).abs() < 1e-6, "{sum} and {sum_of_jumps}");
+        assert!(square_of_jumps > 3.9 * square && border < 1e-6 && border_of_jumps > 0.3);
+    }
+
+    #[test]
+    fn noise_is_of_the_size_of_the_channels() {
+        let scale = Tensor::from_slice(&[0.1f32, 10.0]).view([1, 2, 1, 1, 1]);
+        let latents = Tensor::randn([4, 2, 3, 8, 8], (Kind::Float, tch::Device::Cpu)) * &scale;
+        assert_eq!(with_noise(&latents, 0.0), latents);
+        let added = (with_noise(&latents, 0.3) - &latents) / scale;
+        let by_channel = added.square().mean_dim([0i64, 2, 3, 4].as_slice(), false, Kind::Float).sqrt();
+        for channel in Vec::<f64>::try_from(by_channel).expect("two channels") {
+            assert!((0.01..0.35).contains(&channel), "{channel}");
+        }
+    }
 }

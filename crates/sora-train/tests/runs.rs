@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use tch::{Kind, Tensor};
 use tempfile::TempDir;
 
 /// A VAE run that takes a moment per step.
@@ -156,6 +157,45 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+#[test]
+fn the_decoder_alone_learns_from_what_a_model_makes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/sora-tiny");
+    let vae_folder = model.join("vae");
+    let begin = ["--init", vae_folder.to_str().expect("UTF-8"), "--decoder-only"];
+    let made = ["--made-by", model.to_str().expect("UTF-8"), "--made", "1", "--made-batch", "1"];
+    let mut import = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    import.arg("import").arg("--model").arg(&model).arg("--runs").arg(dir.path());
+    succeeds(import);
+    let parameters = |run: &str| {
+        let file = dir.path().join(run).join("checkpoint.safetensors");
+        let tensors = Tensor::read_safetensors(file).expect("a checkpoint");
+        tensors.into_iter().find(|(name, _)| name == "parameters").expect("they are in it").1
+    };
+    let before = parameters("vae");
+    let learned = |run: &str, more: &[&str]| {
+        succeeds(vae(&dir.path().join(run), 2, &[&begin[..], more].concat()));
+        parameters(run)
+    };
+    let both = learned(
+        "both",
+        &[&made[..], &["--temporal-weight", "20", "--border-weight", "3", "--latent-noise", "0.2"]].concat(),
+    );
+    let alone =
+        learned("alone", &["--temporal-weight", "20", "--border-weight", "3", "--latent-noise", "0.2"]);
+    assert_ne!(both, alone, "what the model makes teaches something");
+    let kept =
+        |after: &Tensor| after.eq_tensor(&before).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+    // The encoder is a good third of it.
+    for after in [&both, &alone] {
+        assert!((0.25..0.6).contains(&kept(after)), "{}", kept(after));
+    }
+    let run = dir.path().join("neither");
+    let output = self::run(vae(&run, 1, &made));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--decoder-only"));
+}
+
 /// `sora-train STAGE --run DIR/STAGE ...`
 fn stage(dir: &Path, stage: &str, run: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
@@ -199,7 +239,11 @@ fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
 fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
-    succeeds(vae(&dir.join("runs/vae"), 2, &["--dtype", "bf16", "--temporal-weight", "3"]));
+    succeeds(vae(
+        &dir.join("runs/vae"),
+        2,
+        &["--dtype", "bf16", "--temporal-weight", "3", "--latent-noise", "0.2"],
+    ));
     succeeds(stage(dir, "tokenizer", "runs/tokenizer", &["--captions", "400"]));
     let clips = ["--clips", "100", "--size", "64x64x9"];
     succeeds(stage(dir, "latents", "runs/latents", &clips));

@@ -4,9 +4,9 @@ use sora_world::{Attributes, Motion, Scene};
 use tch::Tensor;
 
 use super::Bench;
-use super::measures::contrast;
+use super::measures::{BorderChange, contrast};
 use super::reader::Read;
-use super::report::{Report, percent};
+use super::report::{Report, mean, percent};
 use crate::data::{self, Purpose};
 use crate::figure::{Labels, Series, lines};
 use crate::probe::accuracy::Tally;
@@ -54,7 +54,8 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     report.say(
         "Drift",
         "Streams over the key-value cache, read in windows of 17 frames: the share of attributes named in the \
-         caption that the probe finds, and the standard deviation over the pixels of a frame.",
+         caption that the probe finds, and the standard deviation over the pixels of a frame. Flicker at the borders of \
+         blocks is the mean change there in terms of the mean change from frame to frame.",
     );
     for &minutes in &bench.args.minutes {
         streams(bench, report, minutes)?;
@@ -73,13 +74,16 @@ fn streams(bench: &Bench<'_>, report: &mut Report, minutes: f64) -> anyhow::Resu
         .map(|i| data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + i, domain, false))
         .filter(|scene| lasts(scene.attributes()));
     let (mut all, mut csv, mut rows): (Vec<Vec<Window>>, Vec<Vec<String>>, Vec<Tensor>) = Default::default();
+    let mut borders = Vec::new();
     for (index, scene) in scenes.take(args.streams as usize).enumerate() {
         let caption = scene.caption();
         let (mut list, mut stills) = (Vec::new(), Vec::new());
+        let mut border = BorderChange::new(generator.latent_frame());
         let seed = args.seed.wrapping_add(index as u64);
         generator.stream(&caption, seed, (num_frames, WINDOW), &mut |at, video| {
             let tally = judge(&scene, &caption, &reader.read(&video)?);
             let window = Window { second: at as f64 / rate, tally, contrast: contrast(&video) };
+            border.follow(&video);
             csv.push(vec![
                 caption.clone(),
                 format!("{:.2}", window.second),
@@ -97,6 +101,7 @@ fn streams(bench: &Bench<'_>, report: &mut Report, minutes: f64) -> anyhow::Resu
         anyhow::ensure!(!list.is_empty(), "{minutes} minutes are less than one window of {WINDOW} frames");
         rows.push(Tensor::cat(&stills, 1));
         all.push(list);
+        borders.push(border.ratio());
     }
     bar.finish_and_clear();
     let name = format!("drift-{minutes}min");
@@ -104,6 +109,17 @@ fn streams(bench: &Bench<'_>, report: &mut Report, minutes: f64) -> anyhow::Resu
     report.csv(&name, &["caption", "second", "right", "asked", "contrast"], &csv)?;
     draw(report, &name, minutes, &all)?;
     say(report, minutes, &all);
+    report.say(
+        "",
+        &format!(
+            "At the borders of blocks the picture changes {:.3} times as much as from frame to frame (from {:.3} to \
+             {:.3}).",
+            mean(&borders),
+            borders.iter().copied().fold(f64::INFINITY, f64::min),
+            borders.iter().copied().fold(0.0, f64::max)
+        ),
+    );
+    report.figure(&format!("drift {minutes} min border change"), mean(&borders));
     Ok(())
 }
 

@@ -70,6 +70,11 @@ impl Generator {
         Size { width: self.native.width, height: self.native.height }
     }
 
+    /// Frames of a latent frame.
+    pub(crate) fn latent_frame(&self) -> i64 {
+        self.pipeline.dir().vae().temporal_scale_factor()
+    }
+
     /// Frames per second.
     pub(crate) fn frame_rate(&self) -> f64 {
         let (numerator, denominator) = self.native.frame_rate;
@@ -181,7 +186,7 @@ impl Generator {
         on_window: &mut dyn FnMut(usize, Tensor) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let native = &self.native;
-        let factor = self.pipeline.dir().vae().temporal_scale_factor() as usize;
+        let factor = self.latent_frame() as usize;
         let options =
             StreamOptions { width: native.width.into(), height: native.height.into(), seed, memory: None };
         let request = BlockRequest {

@@ -55,16 +55,51 @@ pub(crate) fn flicker(video: &Tensor) -> f64 {
     127.5 * calm.narrow(0, 0, (h * w / 2).max(1)).mean(Kind::Float).double_value(&[]).sqrt()
 }
 
-/// How much the picture changes where the frames of one latent frame of `factor` frames meet those of the next, in terms
-/// of the mean change from frame to frame: 1 where borders do not show. `[3, T, H, W]`, the first frame alone in its
-/// latent frame; 1 for a still picture.
+/// How much a video changes where the frames of one latent frame meet those of the next, in terms of the mean change from
+/// frame to frame. It may come in parts.
+pub(crate) struct BorderChange {
+    /// Frames of a latent frame; the first of all is alone in its own.
+    factor: usize,
+    last: Option<Tensor>,
+    /// From each frame to the next, mean over the pixels.
+    changes: Vec<f64>,
+}
+
+impl BorderChange {
+    /// Of a video whose latent frames are of `factor` frames.
+    pub(crate) fn new(factor: i64) -> Self {
+        Self { factor: factor as usize, last: None, changes: Vec::new() }
+    }
+
+    /// Adds the next frames, `[3, T, H, W]`.
+    pub(crate) fn follow(&mut self, frames: &Tensor) {
+        let video = match &self.last {
+            Some(last) => Tensor::cat(&[last, frames], 1),
+            None => frames.shallow_clone(),
+        };
+        let count = video.size()[1] - 1;
+        let change = (video.narrow(1, 1, count) - video.narrow(1, 0, count)).abs();
+        let change = change.mean_dim([0i64, 2, 3].as_slice(), false, Kind::Double);
+        self.changes.extend((0..count).map(|i| change.double_value(&[i])));
+        self.last = Some(video.narrow(1, count, 1).copy());
+    }
+
+    /// 1 where borders do not show, and for a still picture.
+    pub(crate) fn ratio(&self) -> f64 {
+        let mean = |step: usize| {
+            let list: Vec<f64> = self.changes.iter().copied().step_by(step).collect();
+            list.iter().sum::<f64>() / list.len().max(1) as f64
+        };
+        let all = mean(1);
+        if all > 0.0 { mean(self.factor) / all } else { 1.0 }
+    }
+}
+
+/// [`BorderChange`] of a whole clip.
 pub(crate) fn border_change(video: &Tensor, factor: i64) -> f64 {
-    let count = video.size()[1] - 1;
-    let change = (video.narrow(1, 1, count) - video.narrow(1, 0, count)).abs();
-    let change = change.mean_dim([0i64, 2, 3].as_slice(), false, Kind::Double);
-    let mean = change.mean(Kind::Double).double_value(&[]);
-    let at_borders = change.slice(0, None, None, factor).mean(Kind::Double).double_value(&[]);
-    if mean > 0.0 { at_borders / mean } else { 1.0 }
+    let mut change = BorderChange::new(factor);
+    change.follow(video);
+    change.ratio()
 }
 
 /// Standard deviation over the pixels of a frame, mean over frames, in levels of 255; 0 is a flat field.
@@ -152,6 +187,13 @@ mod tests {
         let jumps = [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0];
         assert!((border_change(&at(&jumps), 4) - 4.0).abs() < 1e-6);
         assert_eq!(border_change(&at(&[0.5; 5]), 4), 1.0);
+        // In parts it is the same, wherever these end.
+        for cut in 1..8 {
+            let (whole, mut parts) = (at(&jumps), BorderChange::new(4));
+            parts.follow(&whole.narrow(1, 0, cut));
+            parts.follow(&whole.narrow(1, cut, 9 - cut));
+            assert!((parts.ratio() - 4.0).abs() < 1e-6, "{cut}: {}", parts.ratio());
+        }
     }
 
     #[test]

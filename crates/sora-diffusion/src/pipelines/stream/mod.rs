@@ -11,7 +11,7 @@ mod schedule;
 mod solver;
 
 use sora_model::config::CausalConfig;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub use self::fade::Fade;
 use self::memory::{Memory, Network, Told};
@@ -286,6 +286,12 @@ impl TextToVideoPipeline {
             return Err(DiffusionError::Cancelled);
         }
         Ok(())
+    }
+
+    /// A block's latents as the VAE's decoder reads them, not normalised any more: `[1, z_dim, T', H', W']` in f32 on the
+    /// CPU.
+    pub fn raw_latents(&self, block: &BlockLatents) -> Tensor {
+        self.vae.denormalize_latents(&block.latents).to_device(Device::Cpu)
     }
 
     fn check_block(&self, stream: &BlockStream, request: &BlockRequest<'_>) -> Result<()> {
