@@ -1,7 +1,7 @@
 //! Opening a store, and making one.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -57,8 +57,23 @@ impl Default for Limits {
     }
 }
 
+/// Between two tries of what SQLite does not wait for.
+const AGAIN: Duration = Duration::from_millis(5);
+
 /// Opens the file and looks whether it is a store; makes its tables in an empty one.
 pub(crate) fn connect(path: &Path, access: Access, limits: Limits) -> Result<Connection, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match connect_now(path, access, limits) {
+            // Where several make a store, SQLite refuses the change to WAL at once instead of waiting, as they might wait for
+            // one another.
+            Err(StoreError::Locked { .. }) if begun.elapsed() < limits.wait => std::thread::sleep(AGAIN),
+            done => return done,
+        }
+    }
+}
+
+fn connect_now(path: &Path, access: Access, limits: Limits) -> Result<Connection, StoreError> {
     let failed = |error| StoreError::of(error, path, limits.wait.as_secs_f64());
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
         | match access {
@@ -116,12 +131,15 @@ fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<i64> {
 fn version(connection: &Connection, path: &Path, limits: Limits) -> Result<i64, StoreError> {
     let failed = |error| StoreError::of(error, path, limits.wait.as_secs_f64());
     let no_store = |problem: &str| StoreError::Corrupt { path: path.to_owned(), problem: problem.to_owned() };
-    let (application, version) = (
-        number(connection, "application_id").map_err(failed)?,
-        number(connection, "user_version").map_err(failed)?,
-    );
+    // All of one moment: another program may be making the store meanwhile.
+    let moment = connection.unchecked_transaction().map_err(failed)?;
     let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+        moment.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    let (application, version) = (
+        number(&moment, "application_id").map_err(failed)?,
+        number(&moment, "user_version").map_err(failed)?,
+    );
+    moment.finish().map_err(failed)?;
     match (application, version, tables) {
         (0, 0, 0) if connection.is_readonly("main").map_err(failed)? => Err(no_store("it is empty")),
         (0, 0, 0) => Ok(0),

@@ -245,6 +245,21 @@ fn a_full_store_keeps_what_it_has() {
     assert_eq!(store.count().expect("it reads"), kept.len() as u64);
 }
 
+/// Whoever opens a store while another makes it finds an empty file or a store, nothing between.
+#[test]
+fn a_store_is_opened_while_others_make_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..60 {
+        let path = folder.path().join(format!("{round}"));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope
+                    .spawn(|| Store::open(&path, Access::Write).expect("a store").count().expect("it reads"));
+            }
+        });
+    }
+}
+
 #[test]
 fn two_that_make_the_same_store_make_one() {
     let bench = Bench::new();
