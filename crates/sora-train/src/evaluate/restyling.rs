@@ -9,6 +9,7 @@ use super::generator::Method;
 use super::report::{Report, mean, percent};
 use super::vae::photographs;
 use crate::data::{self, NATIVE_SIZES, Purpose};
+use crate::probe::file::open_vae;
 use crate::probe::questions::Question;
 use crate::seeds::Seeds;
 use crate::video::{psnr, to_bytes, to_tensor};
@@ -47,6 +48,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let size = NATIVE_SIZES[0];
     let subjects = subjects(bench, size)?;
     let known = known_styles(bench);
+    let vae = open_vae(&bench.args.model.join("vae"))?;
     let video =
         |bytes: &[u8]| to_tensor(bytes, FRAMES as i64, size.height.into(), size.width.into()).squeeze_dim(0);
     let methods: Vec<Method> = Method::ALL.into_iter().filter(|m| bench.generator.knows(*m)).collect();
@@ -55,8 +57,8 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let mut kinds: Vec<&str> = subjects.iter().map(|subject| subject.kind).collect();
     kinds.dedup();
     for kind in kinds {
-        // Beside what the methods make of it: the source as it is, and the target.
-        let mut figures: Vec<(String, Figures)> = ["source", "target"]
+        // Beside what the methods make of it: the source as it is, the target, and the most that the VAE lets through of that.
+        let mut figures: Vec<(String, Figures)> = ["source", "target", "coded target"]
             .into_iter()
             .map(str::to_owned)
             .chain(methods.iter().map(|method| method.name().to_owned()))
@@ -66,7 +68,8 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
             let prompt = subject.style.phrases()[1];
             let seed = bench.args.seed + number as u64;
             let (source, target) = (video(&subject.source), video(&subject.target));
-            let mut shown = vec![source.copy(), target.copy()];
+            let coded = tch::no_grad(|| vae.decode(&vae.encode(&target.unsqueeze(0)).mode())).squeeze_dim(0);
+            let mut shown = vec![source.copy(), target.copy(), coded];
             for method in &methods {
                 let made =
                     bench.generator.restyled(&subject.source, size, prompt, *method, (STRENGTH, seed))?;
@@ -109,7 +112,8 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
              that it knows. Structure: correlation of the edges (Sobel, per frame) with those of the source; a style that \
              draws lines or lays washes has edges of its own, so the target's is what a perfect restyling has. \
              Likeness: PSNR in dB against the target, which is the same scene drawn in the style, or what the picture \
-             shows drawn over. `restyling.png`: source, target and what each method makes, three frames of each.",
+             shows drawn over. Coded target: the target as the VAE gives it back, as near as anything made of latents can \
+             come. `restyling.png`: source, target, coded target and what each method makes, three frames of each.",
             subjects.len(),
             size.width,
             size.height,
