@@ -177,12 +177,9 @@ fn the_decoder_alone_learns_from_what_a_model_makes() {
         succeeds(vae(&dir.path().join(run), 2, &[&begin[..], more].concat()));
         parameters(run)
     };
-    let both = learned(
-        "both",
-        &[&made[..], &["--temporal-weight", "20", "--border-weight", "3", "--latent-noise", "0.2"]].concat(),
-    );
-    let alone =
-        learned("alone", &["--temporal-weight", "20", "--border-weight", "3", "--latent-noise", "0.2"]);
+    let weights = ["--temporal-weight", "20", "--border-weight", "3", "--latent-noise", "0.2"];
+    let both = learned("both", &[&made[..], &weights].concat());
+    let alone = learned("alone", &weights);
     assert_ne!(both, alone, "what the model makes teaches something");
     let kept =
         |after: &Tensor| after.eq_tensor(&before).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);

@@ -41,6 +41,21 @@ impl Method {
     }
 }
 
+/// Takes what the stream's next block is made from off RGB bytes `[T, H, W, 3]`.
+///
+/// # Errors
+/// If they are fewer than a block.
+pub(crate) fn take_block<'a>(
+    rest: &mut &'a [u8],
+    stream: &BlockStream,
+    size: Size,
+) -> anyhow::Result<&'a [u8]> {
+    let bytes = stream.block_frames() as usize * size.area() * 3;
+    let (pixels, later) = rest.split_at_checked(bytes).context("the last block is not whole")?;
+    *rest = later;
+    Ok(pixels)
+}
+
 /// A loaded model.
 pub(crate) struct Generator {
     pipeline: TextToVideoPipeline,
@@ -137,9 +152,7 @@ impl Generator {
         let mut stream = self.pipeline.open_stream(&StreamOptions { width, height, seed, memory: None })?;
         let (mut rest, mut made) = (frames, Vec::with_capacity(frames.len()));
         while !rest.is_empty() {
-            let bytes = (stream.block_frames() * width * height * 3) as usize;
-            let (pixels, later) = rest.split_at_checked(bytes).context("the last block is not whole")?;
-            rest = later;
+            let pixels = take_block(&mut rest, &stream, size)?;
             let source = BlockSource {
                 pixels,
                 strength,

@@ -16,6 +16,7 @@ use tch::Tensor;
 
 use crate::checkpoint::write_whole;
 use crate::data::{self, NATIVE_SIZES, Purpose};
+use crate::evaluate::generator::take_block;
 use crate::progress;
 use crate::seeds::Seeds;
 use crate::video::clip_to_tensor;
@@ -40,9 +41,6 @@ const FRAMES: usize = 17;
 /// The least and the most that is made anew, as the property `strength` of `soratransform`: of more, the scene would not be
 /// the same any more, and the decoder would learn to blur and to pale what could be either.
 const STRENGTH: (f64, f64) = (0.1, 0.3);
-/// Pixels of a latent position.
-const SCALE: i64 = 8;
-
 /// What a model has made.
 pub(super) struct Made {
     /// As the decoder reads them, `[N, C, F, h, w]`.
@@ -92,12 +90,14 @@ impl Made {
         let which = seeds.below(self.latents.size()[0] as u64);
         let latents = self.latents.narrow(0, which as i64, 1);
         let video = clip_to_tensor(&scene(self.seed, which, &self.domain).render(NATIVE_SIZES[0], FRAMES));
+        // Pixels of a latent position.
+        let scale = video.size()[3] / latents.size()[3];
         let mut cut = |side: i64| {
-            let crop = crop.min(side * SCALE) / SCALE;
+            let crop = crop.min(side * scale) / scale;
             (seeds.below((side - crop + 1) as u64) as i64, crop)
         };
         let ((y, h), (x, w)) = (cut(latents.size()[3]), cut(latents.size()[4]));
-        let [y_pixel, h_pixel, x_pixel, w_pixel] = [y, h, x, w].map(|n| n * SCALE);
+        let [y_pixel, h_pixel, x_pixel, w_pixel] = [y, h, x, w].map(|n| n * scale);
         (
             latents.narrow(3, y, h).narrow(4, x, w).contiguous(),
             video.narrow(3, y_pixel, h_pixel).narrow(4, x_pixel, w_pixel).contiguous(),
@@ -130,9 +130,7 @@ fn make_one(pipeline: &TextToVideoPipeline, scene: &Scene, mut seeds: Seeds) -> 
     let mut stream = pipeline.open_stream(&options)?;
     let (mut rest, mut blocks) = (clip.frames.as_slice(), Vec::new());
     while !rest.is_empty() {
-        let bytes = (stream.block_frames() * width * height * 3) as usize;
-        let (pixels, later) = rest.split_at_checked(bytes).context("its blocks do not make 17 frames")?;
-        rest = later;
+        let pixels = take_block(&mut rest, &stream, size)?;
         let request = BlockRequest {
             prompt: &caption,
             keep_past: true,
