@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::config::{
-    CAUSAL_METADATA_KEY, CausalConfig, Config, ModelIndex, SchedulerConfig, TextEncoderConfig,
-    TransformerConfig, VaeConfig, read_json,
+    CAUSAL_METADATA_KEY, CausalConfig, Config, ModelIndex, SchedulerConfig, SourceEncoderConfig,
+    TextEncoderConfig, TransformerConfig, VaeConfig, read_json,
 };
 use crate::defaults::{NativeSettings, SizeRules};
 use crate::keys::original_to_diffusers;
@@ -61,6 +61,7 @@ pub struct ModelDir {
     vae_weights: WeightFiles,
     text_encoder_weights: WeightFiles,
     source_embedding_weights: Option<WeightFiles>,
+    source_encoder: Option<(SourceEncoderConfig, WeightFiles)>,
     source_lora_weights: Option<WeightFiles>,
     native: NativeSettings,
     causal: CausalConfig,
@@ -98,7 +99,9 @@ impl ModelDir {
         if !tokenizer.is_file() {
             return Err(ModelError::Missing { path: tokenizer, what: "the tokenizer".into() });
         }
-        let source_embedding_weights = source_embedding(&path.join("source_embedding"), &transformer)?;
+        let source_encoder = source_encoder(&path.join("source_encoder"))?;
+        let source_embedding_weights =
+            source_embedding(&path.join("source_embedding"), &transformer, source_encoder.is_some())?;
         let source_lora_weights =
             source_lora(&path.join("source_lora"), &transformer_weights, source_embedding_weights.is_some())?;
         let (native, causal) = NativeSettings::open(path, &SizeRules::new(&transformer, &vae), &vae)?;
@@ -115,6 +118,7 @@ impl ModelDir {
             vae_weights,
             text_encoder_weights,
             source_embedding_weights,
+            source_encoder,
             source_lora_weights,
             native,
             causal,
@@ -153,6 +157,7 @@ impl ModelDir {
         self.transformer_weights = weights;
         // These were taught with the directory's own transformer.
         self.source_embedding_weights = None;
+        self.source_encoder = None;
         self.source_lora_weights = None;
         Ok(self)
     }
@@ -223,9 +228,15 @@ impl ModelDir {
 
     /// The weights by which the transformer sees a source video beside the noise, where it was taught to (a folder
     /// `source_embedding`, which diffusers does not know): `weight` `[D, z_dim, t, h, w]` and `bias` `[D]`, a second patch
-    /// embedding.
+    /// embedding. Beside a [source encoder](Self::source_encoder) it takes `2·z_dim` channels, its guess among them.
     pub fn source_embedding_weights(&self) -> Option<&WeightFiles> {
         self.source_embedding_weights.as_ref()
+    }
+
+    /// What guesses from a source's latents those of the video that the prompt asks for, so that the transformer sees that
+    /// as well (a folder `source_encoder`, which diffusers does not know), if the directory has one.
+    pub fn source_encoder(&self) -> Option<(&SourceEncoderConfig, &WeightFiles)> {
+        self.source_encoder.as_ref().map(|(config, weights)| (config, weights))
     }
 
     /// What is added to the transformer's matrices where it is shown a source video, if anything is (a folder `source_lora`
@@ -424,13 +435,35 @@ fn patch_embedding_shape(config: &TransformerConfig) -> [usize; 5] {
     [config.inner_dim(), config.in_channels, t, h, w].map(|size| size as usize)
 }
 
-/// The optional folder of the source embedding, which must fit the transformer.
-fn source_embedding(folder: &Path, config: &TransformerConfig) -> Result<Option<WeightFiles>, ModelError> {
+/// The optional folder of the source encoder; whether its weights are all there is for the strict loader to say.
+fn source_encoder(folder: &Path) -> Result<Option<(SourceEncoderConfig, WeightFiles)>, ModelError> {
     if !folder.is_dir() {
         return Ok(None);
     }
+    let config = SourceEncoderConfig::open(&folder.join("config.json"))?;
+    Ok(Some((config, WeightFiles::open(folder)?)))
+}
+
+/// The optional folder of the source embedding, which must fit the transformer and what encodes sources.
+fn source_embedding(
+    folder: &Path,
+    config: &TransformerConfig,
+    has_encoder: bool,
+) -> Result<Option<WeightFiles>, ModelError> {
+    if !folder.is_dir() {
+        if has_encoder {
+            return Err(ModelError::Missing {
+                path: folder.to_path_buf(),
+                what: "by which the transformer sees what source_encoder/ makes".into(),
+            });
+        }
+        return Ok(None);
+    }
     let weights = WeightFiles::open(folder)?;
-    let wanted = patch_embedding_shape(config);
+    let mut wanted = patch_embedding_shape(config);
+    if has_encoder {
+        wanted[1] *= 2;
+    }
     let held = weights.get("weight").map(|tensor| tensor.shape.to_vec());
     if held.as_deref() == Some(&wanted) {
         return Ok(Some(weights));
@@ -438,7 +471,10 @@ fn source_embedding(folder: &Path, config: &TransformerConfig) -> Result<Option<
     let path = weights.paths().next().unwrap_or(folder).to_path_buf();
     let message = match held {
         None => "it holds no `weight`: not a source embedding".into(),
-        Some(held) => format!("its `weight` is {held:?}, but transformer/config.json asks for {wanted:?}"),
+        Some(held) => {
+            let beside = if has_encoder { " beside source_encoder/" } else { "" };
+            format!("its `weight` is {held:?}, but transformer/config.json asks for {wanted:?}{beside}")
+        }
     };
     Err(ModelError::Weights { path, message })
 }

@@ -186,6 +186,50 @@ fn an_adapter_that_does_not_fit_the_transformer_is_refused() {
     assert!(directory.refused().contains("no source_embedding"));
 }
 
+const SOURCE_ENCODER: &str = "source_encoder/diffusion_pytorch_model.safetensors";
+
+/// A directory with a source encoder of so many channels, and a source embedding that takes so many.
+fn with_source_encoder(channels: i64, seen: usize) -> Directory {
+    let directory = Directory::whole();
+    let config = format!("{{\"channels\": {channels}, \"num_layers\": 2}}");
+    directory.bytes("source_encoder/config.json", config.as_bytes());
+    directory.bytes(SOURCE_ENCODER, &weights(&[("query", &[8])]));
+    directory.bytes(SOURCE_EMBEDDING, &weights(&[("weight", &[24, seen, 1, 2, 2]), ("bias", &[24])]));
+    directory
+}
+
+#[test]
+fn a_source_encoder_opens_with_its_directory_and_goes_with_its_transformer() {
+    let directory = with_source_encoder(16, 4);
+    let model = directory.open().unwrap();
+    let (config, _) = model.source_encoder().unwrap();
+    assert_eq!((config.channels, config.num_layers), (16, 2));
+    directory.bytes("other.safetensors", &weights(&[("patch_embedding.weight", &[24, 2, 1, 2, 2])]));
+    let other = model.with_transformer_file(&directory.file("other.safetensors")).unwrap();
+    assert!(other.source_encoder().is_none());
+    assert!(Directory::whole().open().unwrap().source_encoder().is_none());
+}
+
+#[test]
+fn a_source_encoder_that_does_not_fit_is_refused() {
+    // The embedding sees the source's latents and the guess, two channels each.
+    let message = with_source_encoder(16, 2).refused();
+    assert!(message.contains("[24, 2, 1, 2, 2]") && message.contains("[24, 4, 1, 2, 2]"), "{message}");
+    assert!(message.contains("source_encoder"), "{message}");
+    let message = with_source_encoder(20, 4).refused();
+    assert!(message.contains("channels") && message.contains("a multiple of 8"), "{message}");
+    let message = with_source_encoder(0, 4).refused();
+    assert!(message.contains("8 to 4096"), "{message}");
+    let directory = with_source_encoder(16, 4);
+    directory.remove(SOURCE_ENCODER);
+    let message = directory.refused();
+    assert!(message.contains("source_encoder"), "{message}");
+    let directory = with_source_encoder(16, 4);
+    std::fs::remove_dir_all(directory.file("source_embedding")).unwrap();
+    let message = directory.refused();
+    assert!(message.contains("source_embedding is missing"), "{message}");
+}
+
 #[test]
 fn every_missing_file_is_named() {
     let path = std::path::Path::new("/nonexistent/model");

@@ -2,8 +2,8 @@
 //!
 //! Of the difference of each matrix of the transformer to the model's own, the first singular directions are kept
 //! (LoRA, Hu et al., arXiv 2106.09685, in the files of diffusers' `WanLoraLoaderMixin`); the model's own weights stay
-//! as they are to the last bit. The second patch embedding, which nothing but restyling uses, is written as it was
-//! learned.
+//! as they are to the last bit. The second patch embedding and the source encoder, which nothing but restyling uses, are
+//! written as they were learned.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::{self, write_whole};
 use crate::parameters::Parameters;
-use crate::presets;
 use crate::transformer::{Configs, TextToLatents, begin_at};
+use crate::{export, presets};
 
 /// Options of `sora-train adapter`.
 #[derive(clap::Args)]
@@ -31,8 +31,8 @@ pub(crate) struct Args {
     rank: i64,
 }
 
-/// Whether an adapter holds what was learned of this parameter.
-pub(crate) fn holds(name: &str) -> bool {
+/// Whether this parameter learns in the training of an adapter.
+pub(crate) fn learns(name: &str) -> bool {
     name.starts_with("source_embedding.") || module_of(name).is_some()
 }
 
@@ -57,13 +57,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let average = checkpoint::average_of(&args.run, parameters.len())?;
 
     let _no_grad = tch::no_grad_guard();
-    let (mut factors, mut embedding) = (Vec::new(), Vec::new());
+    let mut factors = Vec::new();
     let (mut lost, mut all) = (0.0, 0.0);
     for ((name, before), (_, after)) in parameters.named(&parameters.flat).zip(parameters.named(&average)) {
         let after = after.to_kind(Kind::Float);
-        if let Some(name) = name.strip_prefix("source_embedding.") {
-            embedding.push((name.to_owned(), after.to_kind(Kind::BFloat16)));
-        } else if let Some(module) = module_of(name) {
+        if name.starts_with("source_") {
+            continue;
+        }
+        if let Some(module) = module_of(name) {
             let difference = after - before;
             let [up, down] = low_rank(&difference, args.rank).map(|factor| factor.to_kind(Kind::BFloat16));
             let product = up.to_kind(Kind::Float).matmul(&down.to_kind(Kind::Float));
@@ -82,8 +83,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             );
         }
     }
-    let weights = "diffusion_pytorch_model.safetensors";
-    write(&args.model.join("source_embedding"), weights, &embedding)?;
+    export::sources(&args.model, &configs, (&parameters, &average))?;
     write(&args.model.join("source_lora"), SOURCE_LORA_FILE, &factors)?;
     ModelDir::open(&args.model)?;
     let count: usize = factors.iter().map(|(_, factor)| factor.numel()).sum();
@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn an_adapter_holds_matrices_and_the_second_embedding() {
+    fn matrices_and_the_second_embedding_learn() {
         for held in [
             "transformer.blocks.0.attn1.to_out.0.weight",
             "transformer.proj_out.weight",
             "source_embedding.bias",
         ] {
-            assert!(holds(held), "{held}");
+            assert!(learns(held), "{held}");
         }
         for other in [
             "transformer.blocks.0.attn1.to_out.0.bias",
@@ -160,8 +160,9 @@ mod tests {
             "transformer.patch_embedding.weight",
             "transformer.scale_shift_table",
             "text_encoder.shared.weight",
+            "source_encoder.conv_in.weight",
         ] {
-            assert!(!holds(other), "{other}");
+            assert!(!learns(other), "{other}");
         }
     }
 }

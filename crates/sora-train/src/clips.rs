@@ -43,14 +43,6 @@ impl Batch {
         &self.clips + (&self.noise - &self.clips) * per_frame(&self.sigma)
     }
 
-    /// What the model sees of these latents: behind their channels those of the source, where there is one.
-    pub(crate) fn beside(&self, latents: &Tensor) -> Tensor {
-        match &self.source {
-            Some(source) => Tensor::cat(&[latents, source], 1),
-            None => latents.shallow_clone(),
-        }
-    }
-
     /// The mask of the step's attention in `model`.
     pub(crate) fn mask(&self, model: &WanTransformer3DModel) -> Option<Tensor> {
         let (_, _, f, h, w) = self.clips.size5().expect("B C F H W");

@@ -9,6 +9,7 @@ use sora_diffusion::models::AutoencoderKlWan;
 use sora_model::config::{SchedulerConfig, TransformerConfig, VaeConfig};
 use tch::{Device, Kind, Tensor};
 
+use crate::checkpoint::write_whole;
 use crate::parameters::Parameters;
 use crate::presets;
 use crate::transformer::{Configs, MAX_SEQUENCE_LENGTH, TextToLatents};
@@ -98,11 +99,7 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     // Transformer and text encoder
     let (parameters, _) = TextToLatents::build(device, 0, &configs)?;
     let average = checkpoint::average_of(&args.transformer, parameters.len())?;
-    let part = |prefix: &'static str, kind: Kind| {
-        parameters.named(&average).filter_map(move |(name, tensor)| {
-            Some((name.strip_prefix(prefix)?.to_owned(), tensor.to_kind(kind)))
-        })
-    };
+    let part = |prefix, kind| part(&parameters, &average, prefix, kind);
     component(
         out,
         "transformer",
@@ -110,14 +107,7 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
         part("transformer.", Kind::BFloat16),
         |config| merge(config, "WanTransformer3DModel", serde_json::to_value(&configs.transformer)?),
     )?;
-    if configs.sources {
-        let tensors = part("source_embedding.", Kind::BFloat16);
-        component(out, "source_embedding", "diffusion_pytorch_model", tensors, |config| {
-            let TransformerConfig { in_channels, patch_size, .. } = &configs.transformer;
-            let sizes = json!({ "in_channels": in_channels, "patch_size": patch_size });
-            merge(config, "SoraSourceEmbedding", sizes)
-        })?;
-    }
+    sources(out, &configs, (&parameters, &average))?;
     // Small, and transformers loads it in the format it is stored in: full precision.
     component(out, "text_encoder", "model", part("text_encoder.", Kind::Float), |config| {
         merge(config, "UMT5EncoderModel", serde_json::to_value(&configs.text_encoder)?)?;
@@ -187,6 +177,41 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     )
 }
 
+/// Those of the values of `parameters` whose names begin with a prefix, which is left out, in a number format.
+fn part<'a>(
+    parameters: &'a Parameters,
+    values: &'a Tensor,
+    prefix: &'static str,
+    kind: Kind,
+) -> impl Iterator<Item = (String, Tensor)> + 'a {
+    parameters
+        .named(values)
+        .filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.to_kind(kind))))
+}
+
+/// Writes what the transformer sees sources by, as far as the network has it.
+pub(crate) fn sources(
+    out: &Path,
+    configs: &Configs,
+    (parameters, values): (&Parameters, &Tensor),
+) -> anyhow::Result<()> {
+    let write = |folder: &str, prefix, class, sizes| {
+        let tensors = part(parameters, values, prefix, Kind::BFloat16);
+        component(out, folder, "diffusion_pytorch_model", tensors, |config| merge(config, class, sizes))
+    };
+    if let Some(encoder) = &configs.source_encoder {
+        let sizes = serde_json::to_value(encoder)?;
+        write("source_encoder", "source_encoder.", "SoraSourceEncoder", sizes)?;
+    }
+    if configs.sources {
+        let TransformerConfig { in_channels, patch_size, .. } = &configs.transformer;
+        let seen = if configs.source_encoder.is_some() { 2 * in_channels } else { *in_channels };
+        let sizes = json!({ "in_channels": seen, "patch_size": patch_size });
+        write("source_embedding", "source_embedding.", "SoraSourceEmbedding", sizes)?;
+    }
+    Ok(())
+}
+
 fn component(
     out: &Path,
     name: &str,
@@ -197,7 +222,8 @@ fn component(
     let dir = out.join(name);
     fs::create_dir_all(&dir)?;
     let tensors: Vec<(String, Tensor)> = tensors.map(|(n, t)| (n, t.contiguous())).collect();
-    Tensor::write_safetensors(&tensors, dir.join(format!("{stem}.safetensors")))?;
+    let file = dir.join(format!("{stem}.safetensors"));
+    write_whole(&file, |path| Ok(Tensor::write_safetensors(&tensors, path)?))?;
     let mut config = json!({});
     fill(&mut config)?;
     write_json(&dir.join("config.json"), &config)

@@ -47,6 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             std: model.vae().latents_std.clone(),
         },
         sources: model.source_embedding_weights().is_some(),
+        source_encoder: model.source_encoder().map(|(config, _)| *config),
     };
     let (mut parameters, _) = TextToLatents::build(Device::Cpu, 0, &configs)?;
     let tokenizer = model.tokenizer_path();

@@ -23,6 +23,7 @@ mod progress;
 mod run;
 mod seeds;
 mod sheet;
+mod source_encoder;
 mod study;
 mod textures;
 mod tokenizer;
@@ -54,6 +55,8 @@ enum Command {
     Judge(judge::Args),
     /// Teach a copy of the transformer to need few steps and no guidance.
     Distil(distil::Args),
+    /// Teach an encoder to guess from what is shown what a prompt makes of it.
+    SourceEncoder(source_encoder::Args),
     /// Add to a model directory what `distil --adapter` learned of restyling.
     Adapter(adapter::Args),
     /// Train the prompt enhancer on captions.
@@ -80,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         Command::Transformer(args) => transformer::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Distil(args) => distil::run(&args),
+        Command::SourceEncoder(args) => source_encoder::run(&args),
         Command::Adapter(args) => adapter::run(&args),
         Command::Enhancer(args) => enhancer::run(&args),
         Command::Export(args) => export::run(&args),

@@ -131,17 +131,24 @@ impl Parameters {
         let tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(file)
             .with_context(|| format!("weights {}", file.display()))?
             .into_iter()
+            .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
             .collect();
+        let is_left_out = |name: &str| name.strip_prefix(prefix).is_none_or(|name| except.contains(&name));
+        self.begin_with(&tensors, is_left_out).with_context(|| format!("weights {}", file.display()))
+    }
+
+    /// Takes the values of all parameters but those left out. Names and shapes must be the same.
+    pub(crate) fn begin_with(
+        &mut self,
+        tensors: &BTreeMap<String, Tensor>,
+        is_left_out: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
         let _no_grad = tch::no_grad_guard();
-        for (name, mut view) in self.named(&self.flat) {
-            let Some(name) = name.strip_prefix(prefix).filter(|name| !except.contains(name)) else {
-                continue;
-            };
-            let tensor = tensors.get(name).with_context(|| format!("{} has no {name}", file.display()))?;
+        for (name, mut view) in self.named(&self.flat).filter(|(name, _)| !is_left_out(name)) {
+            let tensor = tensors.get(name).with_context(|| format!("there is no {name}"))?;
             anyhow::ensure!(
                 tensor.size() == view.size(),
-                "{name} in {} is {:?}, this network wants {:?}",
-                file.display(),
+                "{name} is {:?}, this network wants {:?}",
                 tensor.size(),
                 view.size()
             );
@@ -181,7 +188,8 @@ impl Parameters {
     /// The weight matrices inside the network, kernels flattened: what Muon is for. Not the first and last
     /// layers nor tables, whose rows are not directions of one space.
     pub(crate) fn hidden_matrices(&self) -> Vec<Matrix> {
-        let outside = ["conv_in.", "conv_out.", "embedding", "embedder", "proj_out", "shared", "table"];
+        let outside =
+            ["conv_in.", "conv_out.", "embedding", "embedder", "modulation", "proj_out", "shared", "table"];
         let mut offset = 0;
         let mut matrices = Vec::new();
         for entry in &self.entries {
@@ -237,6 +245,12 @@ impl Leaves {
     }
 }
 
+/// At first a source encoder guesses that a source stays as it is, whatever the prompt.
+fn source_encoder_begins_at_nothing(name: &str) -> bool {
+    let name = name.strip_prefix("source_encoder.");
+    name.is_some_and(|name| ["modulation", "conv2.", "conv_out."].iter().any(|part| name.contains(part)))
+}
+
 /// How parameters begin, by what their names say they are.
 pub(crate) fn initial_value(entry: &Entry) -> Tensor {
     let shape = entry.shape.as_slice();
@@ -248,9 +262,10 @@ pub(crate) fn initial_value(entry: &Entry) -> Tensor {
     if is_norm {
         Tensor::ones(shape, options)
     } else if name.starts_with("source_embedding.")
-        || last == "bias"
+        || ["bias", "query"].contains(&last)
         || name == "proj_out.weight"
         || name.contains("relative_attention_bias")
+        || source_encoder_begins_at_nothing(name)
     {
         // proj_out at zero: the first prediction is the mean, not noise. source_embedding at zero: a network that did
         // without it begins at what it was.

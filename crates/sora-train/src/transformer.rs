@@ -8,6 +8,7 @@
 //! beginning of the clip that is clean or nearly so (teacher forcing). So one set of weights makes whole clips,
 //! streams over a cache of keys and values, animates an image and continues a clip.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use sora_diffusion::models::{AutoencoderKlWan, Umt5EncoderModel, WanTransformer3
 use sora_diffusion::noise::seeded_noise;
 use sora_diffusion::tokenizer::Tokenizer;
 use sora_diffusion::weights::Weights;
-use sora_model::config::{TextEncoderConfig, TransformerConfig};
+use sora_model::config::{SourceEncoderConfig, TextEncoderConfig, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode};
@@ -123,9 +124,12 @@ pub(crate) struct Configs {
     /// Whether the transformer has a source embedding.
     #[serde(default)]
     pub(crate) sources: bool,
+    /// What it sees sources through, if anything.
+    #[serde(default)]
+    pub(crate) source_encoder: Option<SourceEncoderConfig>,
 }
 
-/// Both networks over one set of parameters; keys `text_encoder.…`, `transformer.…` and `source_embedding.…`.
+/// Both networks over one set of parameters; keys `text_encoder.…`, `transformer.…`, `source_encoder.…` and `source_embedding.…`.
 pub(crate) struct TextToLatents {
     pub(crate) text_encoder: Umt5EncoderModel,
     pub(crate) transformer: WanTransformer3DModel,
@@ -140,6 +144,9 @@ impl TextToLatents {
     pub(crate) fn new(weights: &Weights, configs: &Configs) -> sora_diffusion::Result<Self> {
         let text_encoder = Umt5EncoderModel::new(&weights.pp("text_encoder"), &configs.text_encoder)?;
         let mut transformer = WanTransformer3DModel::new(&weights.pp("transformer"), &configs.transformer)?;
+        if let Some(encoder) = &configs.source_encoder {
+            transformer = transformer.with_source_encoder(&weights.pp("source_encoder"), encoder)?;
+        }
         if configs.sources {
             transformer = transformer.with_source_embedding(&weights.pp("source_embedding"))?;
         }
@@ -148,6 +155,12 @@ impl TextToLatents {
 
     /// A batch of token lists as the transformer's blocks see them.
     pub(crate) fn context(&self, tokens: &[&[i64]], device: Device) -> TextContext {
+        let (hidden, weights) = self.embeds(tokens, device);
+        self.transformer.encode_context(&hidden, Some(&weights))
+    }
+
+    /// A batch of token lists as the text encoder gives it, `[B, L, text_dim]`, and how often each position counts, `[B, L]`.
+    pub(crate) fn embeds(&self, tokens: &[&[i64]], device: Device) -> (Tensor, Tensor) {
         // One position more than the longest prompt stands for the padding (see PromptEmbeds).
         let len = tokens.iter().map(|ids| ids.len()).max().unwrap_or(0) + 1;
         let mut ids = Vec::new();
@@ -166,7 +179,15 @@ impl TextToLatents {
         let mask = Tensor::from_slice(&mask).view(shape).to_device(device);
         let weights = Tensor::from_slice(&weights).view(shape).to_device(device);
         let hidden = self.text_encoder.forward(&ids, &mask) * mask.to_kind(Kind::Float).unsqueeze(-1);
-        self.transformer.encode_context(&hidden, Some(&weights))
+        (hidden, weights)
+    }
+
+    /// Latents as the transformer sees them: behind their channels what it is shown of a source, where there is one.
+    pub(crate) fn beside(&self, latents: &Tensor, source: Option<&Tensor>, context: &TextContext) -> Tensor {
+        match source {
+            Some(source) => Tensor::cat(&[latents, &self.transformer.encode_source(source, context)], 1),
+            None => latents.shallow_clone(),
+        }
     }
 
     /// Velocity of noisy latents, with those of a source behind them or without; `sigma` is `[B]`, or `[B, F]` with one level per latent frame.
@@ -198,12 +219,12 @@ impl TextToLatents {
         let with = self.context(&with, device);
         let without = self.context(&vec![END_ONLY; prompts.len()], device);
         euler(noise, levels, |x, sigma| {
-            let seen = source.map_or_else(|| x.shallow_clone(), |source| Tensor::cat(&[x, source], 1));
-            let v = self.velocity(&seen, sigma, &with, None);
+            let velocity = |context| self.velocity(&self.beside(x, source, context), sigma, context, None);
+            let v = velocity(&with);
             if guidance <= 1.0 {
                 return v;
             }
-            let unconditional = self.velocity(&seen, sigma, &without, None);
+            let unconditional = velocity(&without);
             &unconditional + (v - &unconditional) * guidance
         })
     }
@@ -232,7 +253,7 @@ impl Replica {
         tch::set_num_threads(threads);
         let context = self.model.context(tokens, batch.clips.device());
         let mask = batch.mask(&self.model.transformer);
-        let seen = batch.beside(&batch.noisy());
+        let seen = self.model.beside(&batch.noisy(), batch.source.as_ref(), &context);
         let velocity = self.model.velocity(&seen, &batch.sigma, &context, mask.as_ref());
         let loss = batch.mean_square(&(velocity - (&batch.noise - &batch.clips)));
         loss.backward();
@@ -294,6 +315,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // A run keeps what it was begun with, also when the data has grown since.
         statistics: presets::held::<Configs>(&args.run)?.map_or_else(|| data.statistics(), |c| c.statistics),
         sources: args.pairs.are_given(),
+        source_encoder: None,
     };
     let configs = presets::settle(&args.run, configs)?;
     let count = data.len();
@@ -445,6 +467,47 @@ fn begin_at_patches(parameters: &mut Parameters, file: &Path, patch: [i64; 3]) -
 }
 
 /// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
+/// Begins at the averaged weights of a run, whose network may see sources through an encoder where this one does not, or the
+/// other way round.
+pub(crate) fn begin_at_run(parameters: &mut Parameters, run: &Path) -> anyhow::Result<()> {
+    let configs: Configs = presets::read(run)?;
+    let (held, _) = TextToLatents::build(Device::Cpu, 0, &configs)?;
+    let average = checkpoint::average_of(run, held.len())?;
+    let held: BTreeMap<String, Tensor> =
+        held.named(&average).map(|(name, value)| (name.to_owned(), value.shallow_clone())).collect();
+    parameters
+        .begin_with(&held, |name| name.starts_with("source_"))
+        .with_context(|| format!("the run in {}", run.display()))?;
+    begin_at_sources(parameters, &held)
+}
+
+/// Takes what sees sources from another network of the same transformer. Where one of the two has a source encoder and the
+/// other has not, the source embedding takes what both see; the rest begins at nothing.
+pub(crate) fn begin_at_sources(
+    parameters: &mut Parameters,
+    held: &BTreeMap<String, Tensor>,
+) -> anyhow::Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    for (name, mut view) in parameters.named(&parameters.flat) {
+        let Some(tensor) = held.get(name).filter(|_| name.starts_with("source_")) else { continue };
+        if name == "source_embedding.weight" && tensor.size() != view.size() {
+            let both = tensor.size()[1].min(view.size()[1]);
+            let _ = view.zero_();
+            view = view.narrow(1, 0, both);
+            view.copy_(&tensor.narrow(1, 0, both));
+            continue;
+        }
+        anyhow::ensure!(
+            tensor.size() == view.size(),
+            "{name} is {:?} there, this network wants {:?}",
+            tensor.size(),
+            view.size()
+        );
+        view.copy_(tensor);
+    }
+    Ok(())
+}
+
 pub(crate) fn begin_at(
     parameters: &mut Parameters,
     init: &Path,
@@ -459,9 +522,13 @@ pub(crate) fn begin_at(
     let file = init.join("transformer/diffusion_pytorch_model.safetensors");
     parameters.begin_at(&file, "transformer.", &OF_PATCHES)?;
     begin_at_patches(parameters, &file, patch)?;
-    let file = init.join("source_embedding/diffusion_pytorch_model.safetensors");
-    if file.exists() {
-        parameters.begin_at(&file, "source_embedding.", &[])?;
+    for folder in ["source_encoder", "source_embedding"] {
+        let file = init.join(folder).join("diffusion_pytorch_model.safetensors");
+        if file.exists() {
+            let tensors = Tensor::read_safetensors(&file)?;
+            let named = tensors.into_iter().map(|(name, tensor)| (format!("{folder}.{name}"), tensor));
+            begin_at_sources(parameters, &named.collect())?;
+        }
     }
     let file = init.join("text_encoder/model.safetensors");
     parameters.begin_at(&file, "text_encoder.", &["shared.weight"])?;
@@ -504,8 +571,13 @@ mod tests {
         transformer.patch_size = [1, patch, patch];
         transformer.num_layers = 1;
         let statistics = Statistics { mean: vec![0.0; 2], std: vec![1.0; 2] };
-        let configs =
-            Configs { text_encoder: preset.text_encoder(9), transformer, statistics, sources: false };
+        let configs = Configs {
+            text_encoder: preset.text_encoder(9),
+            transformer,
+            statistics,
+            sources: false,
+            source_encoder: None,
+        };
         let (parameters, _) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
         (parameters, configs.transformer.patch_size)
     }

@@ -58,7 +58,12 @@ impl Validation {
                 let tokens: Vec<&[i64]> =
                     tokens[at as usize..(at + len) as usize].iter().map(Vec::as_slice).collect();
                 let context = model.context(&tokens, device);
-                let velocity = model.velocity(&part.beside(&part.noisy()), &part.sigma, &context, None);
+                let velocity = model.velocity(
+                    &model.beside(&part.noisy(), part.source.as_ref(), &context),
+                    &part.sigma,
+                    &context,
+                    None,
+                );
                 let loss = part.mean_square(&(velocity - (&part.noise - &part.clips)));
                 sum += loss.double_value(&[]) * len as f64;
                 count += len as f64;

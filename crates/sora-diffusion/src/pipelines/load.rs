@@ -97,9 +97,7 @@ impl TextToVideoPipeline {
             (Some(files), Some(config)) => Some(transformer(("transformer_2", files, config))?),
             _ => None,
         };
-        if let Some(files) = dir.source_embedding_weights() {
-            first = loader.source_embedding(first, files, kinds)?;
-        }
+        first = loader.sources(first, &dir, kinds)?;
         let (vae, tiny_vae) = match tiny {
             None => {
                 let vae = loader.component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
@@ -183,16 +181,12 @@ impl TextToVideoPipeline {
     /// # Errors
     /// Those of the strict loader; see [`crate::weights`].
     pub(super) fn restyler(&self) -> Result<&WanTransformer3DModel> {
-        let (Some(embedding), Some(factors)) =
-            (self.dir.source_embedding_weights(), self.dir.source_lora_weights())
-        else {
-            return Ok(&self.transformer);
-        };
+        let Some(factors) = self.dir.source_lora_weights() else { return Ok(&self.transformer) };
         let (dir, kinds) = (&self.dir, self.kinds);
         loaded_once((&self.restyler, &self.restyler_loading), self.device, |loader| {
             let part = ("transformer", dir.transformer_weights(), dir.transformer());
             let transformer = loader.transformer(part, Some(factors), (kinds, dir.causal().numerics))?;
-            loader.source_embedding(transformer, embedding, kinds)
+            loader.sources(transformer, dir, kinds)
         })
     }
 
@@ -233,7 +227,8 @@ fn total_bytes(dir: &ModelDir, vae: &WeightFiles, text_encoder: Option<&WeightFi
     let transformers = [Some(dir.transformer_weights()), dir.transformer_2_weights()];
     transformers
         .into_iter()
-        .chain([dir.source_embedding_weights(), Some(vae), text_encoder])
+        .chain([dir.source_encoder().map(|(_, files)| files), dir.source_embedding_weights()])
+        .chain([Some(vae), text_encoder])
         .flatten()
         .map(WeightFiles::total_bytes)
         .sum()
@@ -283,16 +278,25 @@ impl Loader<'_, '_> {
         Ok(model)
     }
 
-    fn source_embedding(
+    /// The transformer with what the directory has for it to see sources by.
+    fn sources(
         &mut self,
-        transformer: WanTransformer3DModel,
-        files: &WeightFiles,
+        mut transformer: WanTransformer3DModel,
+        dir: &ModelDir,
         kinds: Kinds,
     ) -> Result<WanTransformer3DModel> {
         let kinds = (kinds.transformer, [].as_slice());
-        self.component("source_embedding", files, kinds, &[], |weights| {
-            transformer.with_source_embedding(weights)
-        })
+        if let Some((config, files)) = dir.source_encoder() {
+            transformer = self.component("source_encoder", files, kinds, &[], |weights| {
+                transformer.with_source_encoder(weights, config)
+            })?;
+        }
+        if let Some(files) = dir.source_embedding_weights() {
+            transformer = self.component("source_embedding", files, kinds, &[], |weights| {
+                transformer.with_source_embedding(weights)
+            })?;
+        }
+        Ok(transformer)
     }
 
     fn component<T>(

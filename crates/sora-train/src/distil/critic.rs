@@ -1,7 +1,9 @@
 //! A network that tells latents that a student drew from encoded ones, and learns beside it.
 //!
 //! It looks at a frame and what changed since the one before, patch by patch, so it says nothing about what is shown
-//! and everything about how it looks. It is taught by the hinge loss with the penalty of adversarial post-training
+//! and everything about how it looks. Where there are sources it is shown with the latents what the student was shown
+//! (conditional, as in pix2pix, arXiv 1611.07004): lines are then not only to be as sharp as those of targets, but where the
+//! source has them. It is taught by the hinge loss with the penalty of adversarial post-training
 //! (Lin et al., arXiv 2501.08316, section 3.3): its answer may not change much where the latents hardly do.
 
 use sora_diffusion::weights::Weights;
@@ -34,7 +36,7 @@ const LAYERS: [(&str, i64, i64, i64); 4] =
     [("conv_in", 64, 3, 1), ("conv1", 64, 3, 1), ("down", 128, 4, 2), ("conv2", 128, 3, 1)];
 
 impl Critic {
-    /// Builds it for latents of so many channels.
+    /// Builds it for latents of so many channels, those of what they are shown with among them.
     pub(super) fn new(w: &Weights, channels: i64) -> sora_diffusion::Result<Self> {
         let mut inputs = 2 * channels;
         let mut layers = Vec::new();

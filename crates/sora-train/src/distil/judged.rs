@@ -66,31 +66,34 @@ impl Judging {
         if self.judge.is_none() && critic.is_none() {
             return Ok(None);
         }
-        let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, channels)));
+        let of_source = critic.map_or(0, |critic| critic.of_source);
+        let critic = critic.map(|critic| critic.parameters.replica(|w| Critic::new(w, channels + of_source)));
         Ok(Some(Readers {
             judge: self.judge.as_ref().map(|dir| Judge::open(dir, channels, device)).transpose()?,
             critic: critic.transpose()?,
+            of_source,
             streams: Streams::default(),
             complaints: [0.0; 3],
         }))
     }
 
-    /// The critic to be, if one is wanted; it goes on where the run was left.
+    /// The critic to be, if one is wanted; it goes on where the run was left. It looks at latents of so many channels, and at
+    /// so many more of what is shown of sources.
     pub(super) fn critic(
         &self,
         run: &Run,
-        channels: i64,
+        (channels, of_source): (i64, i64),
         device: Device,
         seed: u64,
     ) -> anyhow::Result<Option<Training>> {
         if self.critic_weight == 0.0 {
             return Ok(None);
         }
-        let (mut parameters, _) = Parameters::build(device, seed, |w| Critic::new(w, channels))?;
+        let (mut parameters, _) = Parameters::build(device, seed, |w| Critic::new(w, channels + of_source))?;
         let mut adam = AdamW::new(&parameters.flat, 0.0, 0.99);
         let path = run.file("critic.safetensors");
         checkpoint::resume(&path, &mut parameters, &mut adam)?;
-        Ok(Some(Training { parameters, adam, path, rate: self.critic_learning_rate }))
+        Ok(Some(Training { parameters, adam, path, rate: self.critic_learning_rate, of_source }))
     }
 }
 
@@ -100,6 +103,8 @@ pub(super) struct Training {
     adam: AdamW,
     path: PathBuf,
     rate: f64,
+    /// Channels of sources.
+    of_source: i64,
 }
 
 /// Its steps until its word has its full weight.
@@ -129,6 +134,8 @@ impl Training {
 pub(super) struct Readers {
     pub(super) judge: Option<Judge>,
     critic: Option<(Leaves, Critic)>,
+    /// Channels of sources that the critic looks at.
+    of_source: i64,
     streams: Streams,
     /// Of the last assignment: what the judge missed, how drawn it seemed to the critic, and what that got wrong itself.
     pub(super) complaints: [f64; 3],
@@ -157,20 +164,31 @@ impl Readers {
         };
         let missed = complaint.double_value(&[]);
         let loss = (complaint * judging.judge_weight, missed);
-        self.criticise(loss, leaves, (&assignment.encoded, &seen, frames), judging.critic_weight * credit)
+        let latents = (&assignment.encoded, &seen);
+        self.criticise(loss, leaves, (latents, None, frames), judging.critic_weight * credit)
     }
 
     /// Adds to a loss what the critic sees in drawn latents, and has it learn from them and encoded ones. Returns the
     /// student's loss, and its gradient with that of the critic behind it, where there is one. `missed` is what the judge
-    /// missed, if it was asked.
+    /// missed, if it was asked; `shown` what both were made of, `[B, of_source, F, h, w]`, if they were made of a source.
     pub(super) fn criticise(
         &mut self,
         (mut loss, missed): (Tensor, f64),
         leaves: &mut Leaves,
-        (encoded, seen, frames): (&Tensor, &Tensor, Frames),
+        ((encoded, seen), shown, frames): ((&Tensor, &Tensor), Option<&Tensor>, Frames),
         weight: f64,
     ) -> (f64, Tensor) {
         self.complaints = [missed, 0.0, 0.0];
+        let with_shown = |latents: &Tensor| {
+            let mut size = latents.size();
+            size[1] = self.of_source;
+            let shown = shown.map_or_else(
+                || Tensor::zeros(size, (latents.kind(), latents.device())),
+                Tensor::shallow_clone,
+            );
+            Tensor::cat(&[latents, &shown], 1)
+        };
+        let (encoded, seen) = (&with_shown(encoded), &with_shown(seen));
         let Some((critics, critic)) = &mut self.critic else {
             loss.backward();
             return (loss.double_value(&[]), leaves.take_gradients());

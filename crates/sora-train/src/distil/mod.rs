@@ -20,7 +20,7 @@ mod restyled;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use sora_diffusion::schedulers;
@@ -39,12 +39,15 @@ use crate::clips::{Batch, CaptionChoice, Clips, Draw, encode, per_frame};
 use crate::latents::{Dataset, Statistics, trained_vae};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::pairs::PairsArgs;
-use crate::parameters::{Leaves, Parameters};
+use crate::parameters::Leaves;
 use crate::presets;
 use crate::run::{Compute, Run, Sharing};
 use crate::seeds::Seeds;
-use crate::transformer::{Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, decode_rows, in_parallel};
-use crate::{progress, sheet};
+use crate::transformer::{
+    Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, begin_at_run, begin_at_sources, decode_rows,
+    in_parallel,
+};
+use crate::{progress, sheet, source_encoder};
 
 /// Options of `sora-train distil`.
 #[derive(clap::Args)]
@@ -104,6 +107,13 @@ pub(crate) struct Args {
     /// changes, and the source embedding (see `adapter.rs`).
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=4096))]
     adapter: Option<i64>,
+    /// Run folder of the student that the adapter is added to, where `--init` is one that an adapter has changed already.
+    #[arg(long, requires = "adapter")]
+    adapted: Option<PathBuf>,
+    /// Run folder of `sora-train source-encoder`, whose guesses the student sees beside sources from now on. It stays as it
+    /// is.
+    #[arg(long)]
+    source_encoder: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
@@ -193,9 +203,12 @@ impl Lesson {
         let mut x = begin.copy();
         for i in 0..substeps {
             let sigma = &self.batch.sigma + &step * f64::from(i);
-            let seen = self.batch.beside(&x);
-            let unconditional = teacher.velocity(&seen, &sigma, &without, mask.as_ref());
-            let conditional = teacher.velocity(&seen, &sigma, &with, mask.as_ref());
+            let velocity = |context| {
+                let seen = teacher.beside(&x, self.batch.source.as_ref(), context);
+                teacher.velocity(&seen, &sigma, context, mask.as_ref())
+            };
+            let unconditional = velocity(&without);
+            let conditional = velocity(&with);
             let velocity = &unconditional + (conditional - &unconditional) * guidance_scale;
             x += velocity * per_frame(&step);
         }
@@ -259,11 +272,11 @@ impl Pupil {
         tokens: &[&[i64]],
         (args, credit): (&Args, f64),
     ) -> (f64, Tensor) {
-        let made = commission.restyle(&self.student, tokens, (args.segments, args.flow_shift));
+        let (made, shown) = commission.restyle(&self.student, tokens, (args.segments, args.flow_shift));
         let loss = commission.difference(&made) * args.restyling.likeness_weight;
         match &mut self.readers {
             Some(readers) => {
-                let seen = (&commission.target, &made, Frames::All);
+                let seen = ((&commission.target, &made), Some(&shown), Frames::All);
                 readers.criticise((loss, 0.0), &mut self.leaves, seen, args.judging.critic_weight * credit)
             }
             None => {
@@ -279,8 +292,8 @@ impl Pupil {
         let target = lesson.target(&self.teacher, tokens, args.substeps, args.guidance_scale);
         let context = self.student.context(tokens, batch.clips.device());
         let mask = batch.mask(&self.student.transformer);
-        let velocity =
-            self.student.velocity(&batch.beside(&batch.noisy()), &batch.sigma, &context, mask.as_ref());
+        let seen = self.student.beside(&batch.noisy(), batch.source.as_ref(), &context);
+        let velocity = self.student.velocity(&seen, &batch.sigma, &context, mask.as_ref());
         let loss = batch.mean_square(&(velocity - target));
         loss.backward();
         (loss.double_value(&[]), self.leaves.take_gradients())
@@ -304,7 +317,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let run = Run::create(&args.run)?;
     let device = args.compute.begin()?;
     args.sharing.check(args.batch)?;
-    let configs: Configs = presets::read(&args.teacher)?;
+    let teacher_configs: Configs = presets::read(&args.teacher)?;
+    let init = args.init.as_ref().unwrap_or(&args.teacher);
+    let mut configs: Configs = presets::read(init)?;
+    let source_encoder = args.source_encoder.as_deref().map(source_encoder::learned).transpose()?;
+    if let Some((config, _)) = &source_encoder {
+        anyhow::ensure!(configs.sources, "{} sees no sources", init.display());
+        configs.source_encoder = Some(*config);
+    }
     let configs = presets::settle(&args.run, configs)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
     let data = Dataset::open(&args.latents)?;
@@ -316,32 +336,44 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let levels = levels(args.flow_shift, args.segments)?;
 
     let (mut parameters, model) = TextToLatents::build(device, args.compute.seed, &configs)?;
-    let begin_at = |parameters: &mut Parameters, dir: &Path| -> anyhow::Result<()> {
-        let average = checkpoint::average_of(dir, parameters.len())?;
-        tch::no_grad(|| parameters.flat.copy_(&average));
-        Ok(())
+    let before = match &args.adapted {
+        Some(dir) => {
+            begin_at_run(&mut parameters, dir)?;
+            Some(parameters.flat.copy())
+        }
+        None => None,
     };
-    begin_at(&mut parameters, args.init.as_ref().unwrap_or(&args.teacher))?;
-    let (mut teachers, _) = TextToLatents::build(device, args.compute.seed, &configs)?;
-    begin_at(&mut teachers, &args.teacher)?;
+    begin_at_run(&mut parameters, init)?;
+    if let Some((_, values)) = source_encoder {
+        begin_at_sources(&mut parameters, &values.into_iter().collect())?;
+    }
+    let (mut teachers, _) = TextToLatents::build(device, args.compute.seed, &teacher_configs)?;
+    begin_at_run(&mut teachers, &args.teacher)?;
     let mut adam = AdamW::new(&parameters.flat, 0.0, 0.995);
     if args.muon {
         adam = adam.with_muon(parameters.hidden_matrices());
     }
     let adapted = args.adapter.map(|rank| Adapted {
         rank,
-        learns: parameters.mask(adapter::holds).to_kind(Kind::Float),
-        before: parameters.flat.copy(),
+        learns: parameters.mask(adapter::learns).to_kind(Kind::Float),
+        before: before.unwrap_or_else(|| parameters.flat.copy()),
     });
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
-    let mut critic = args.judging.critic(&run, configs.transformer.in_channels, device, args.compute.seed)?;
+    let channels = configs.transformer.in_channels;
+    // Of a source the student is shown its latents, and what an encoder guesses of them.
+    let of_source = match (&pairs, configs.source_encoder) {
+        (None, _) => 0,
+        (Some(_), None) => channels,
+        (Some(_), Some(_)) => 2 * channels,
+    };
+    let mut critic = args.judging.critic(&run, (channels, of_source), device, args.compute.seed)?;
     let mut pupils = (0..args.sharing.replicas)
         .map(|_| {
             let kind = |name: &str| args.sharing.dtype.kind(name);
-            let build = |weights: &Weights| TextToLatents::new(weights, &configs);
-            let (leaves, student) = parameters.replica_in(kind, build)?;
-            let (_, teacher) = teachers.replica_in(kind, build)?;
-            let readers = args.judging.readers(critic.as_ref(), configs.transformer.in_channels, device)?;
+            let build = |configs| move |weights: &Weights| TextToLatents::new(weights, configs);
+            let (leaves, student) = parameters.replica_in(kind, build(&configs))?;
+            let (_, teacher) = teachers.replica_in(kind, build(&teacher_configs))?;
+            let readers = args.judging.readers(critic.as_ref(), channels, device)?;
             Ok(Pupil { leaves, student, teacher, readers })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -448,7 +480,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                     pairs.sheet((&vae, &configs.statistics), device, |prompts, source, target| {
                         let tokens: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
                         let commission = Commission::to_look_at(source, target);
-                        tch::no_grad(|| commission.restyle(&model, &tokens, (args.segments, args.flow_shift)))
+                        tch::no_grad(|| {
+                            commission.restyle(&model, &tokens, (args.segments, args.flow_shift)).0
+                        })
                     })
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;

@@ -139,17 +139,19 @@ impl Commission {
 
     /// What the student makes of the sources, `[B, C, F, h, w]`, where a whole schedule has `steps` steps: each frame over
     /// what it remembers of the finished frames before it, all frames at once. Gradients go back through all steps of a
-    /// frame, not through what is remembered.
+    /// frame, not through what is remembered. Beside it what the student was shown of the sources, `[B, …, F, h, w]`.
     pub(super) fn restyle(
         &self,
         student: &TextToLatents,
         tokens: &[&[i64]],
         (steps, flow_shift): (u32, f64),
-    ) -> Tensor {
+    ) -> (Tensor, Tensor) {
         let levels = source_levels(self.strength, steps.into(), flow_shift);
         let context = student.context(tokens, self.source.device());
         let clean = Tensor::zeros([self.source.size()[0]], (Kind::Float, self.source.device()));
-        let beside = |x: &Tensor| Tensor::cat(&[x, &self.source], 1);
+        // An encoder has learned before.
+        let shown = tch::no_grad(|| student.transformer.encode_source(&self.source, &context));
+        let beside = |x: &Tensor| Tensor::cat(&[x, &shown], 1);
         let begin = &self.source + (&self.noise - &self.source) * levels[0];
         // A single frame has no past.
         let is_clip = self.source.size()[2] > 1;
@@ -166,7 +168,7 @@ impl Commission {
             })
         };
         let behind = past(&self.target);
-        match self.way {
+        let made = match self.way {
             Way::OwnWalk if is_clip => {
                 let made = tch::no_grad(|| walk(begin.shallow_clone(), &levels, &behind));
                 walk(begin, &levels, &past(&made))
@@ -177,6 +179,8 @@ impl Commission {
                 let x = &self.target + (begin - &self.target) * (level / levels[0]);
                 walk(x, &[level, 0.0], &behind)
             }
-        }
+        };
+        drop(behind);
+        (made, shown)
     }
 }

@@ -5,6 +5,7 @@ use tch::Device;
 use super::assignment::Streams;
 use super::restyled::Way;
 use super::*;
+use crate::parameters::Parameters;
 
 fn lesson(causal: bool) -> Lesson {
     let options = (Kind::Float, tch::Device::Cpu);
@@ -55,7 +56,13 @@ fn network(sources: bool) -> (Configs, Parameters, TextToLatents) {
     let mut transformer = preset.transformer(2);
     transformer.num_layers = 1;
     let statistics = Statistics { mean: vec![0.0; 2], std: vec![1.0; 2] };
-    let configs = Configs { text_encoder: preset.text_encoder(9), transformer, statistics, sources };
+    let configs = Configs {
+        text_encoder: preset.text_encoder(9),
+        transformer,
+        statistics,
+        sources,
+        source_encoder: None,
+    };
     let (parameters, model) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
     let mask = parameters.mask(|name| name == "transformer.proj_out.weight").to_kind(Kind::Float);
     tch::manual_seed(4);
@@ -153,7 +160,8 @@ fn a_source_is_restyled_from_its_noise_on_behind_finished_frames() {
     let _no_grad = tch::no_grad_guard();
     let target = source.flip([4i64]);
     let commission = Commission::of(source.shallow_clone(), target.shallow_clone(), (0.75, Way::Walk));
-    let made = commission.restyle(&student, &TOKENS, (4, 3.0));
+    let (made, shown) = commission.restyle(&student, &TOKENS, (4, 3.0));
+    assert_eq!(shown, source);
     assert_eq!(made.size(), source.size());
     let context = student.context(&TOKENS, Device::Cpu);
     let levels = [0.9, 0.75, 0.5, 0.0];
@@ -167,12 +175,49 @@ fn a_source_is_restyled_from_its_noise_on_behind_finished_frames() {
 }
 
 #[test]
+fn a_student_that_saw_no_guesses_goes_on_as_it_was_and_learns_to_see_them() {
+    tch::set_num_threads(1);
+    let (configs, mut before, student) = network(true);
+    let _no_grad = tch::no_grad_guard();
+    let add = |parameters: &mut Parameters, part: &str, size: f64| {
+        let mask = parameters.mask(|name| name == part).to_kind(Kind::Float);
+        tch::manual_seed(8);
+        let _ = parameters.flat.g_add_(&(parameters.flat.randn_like() * mask * size));
+    };
+    add(&mut before, "source_embedding.weight", 0.2);
+    let run = tempfile::tempdir().expect("a folder");
+    crate::presets::settle(run.path(), configs.clone()).expect("a config");
+    let adam = AdamW::new(&before.flat, 0.0, 0.9);
+    checkpoint::save(&run.path().join("checkpoint.safetensors"), &before, &adam).expect("a checkpoint");
+
+    let encoder = sora_model::config::SourceEncoderConfig { channels: 8, num_layers: 1 };
+    let configs = Configs { source_encoder: Some(encoder), ..configs };
+    let (mut parameters, guided) = TextToLatents::build(Device::Cpu, 5, &configs).expect("a network");
+    begin_at_run(&mut parameters, run.path()).expect("weights of the same transformer");
+    let source = encoded;
+    let commission = Commission::of(source(), -source(), (0.75, Way::Walk));
+    let restyled = |student: &TextToLatents| commission.restyle(student, &TOKENS, (4, 3.0));
+    let ((made, shown), (expected, _)) = (restyled(&guided), restyled(&student));
+    // The source, and a guess that is the source.
+    assert_eq!(shown, Tensor::cat(&[source(), source()], 1));
+    let difference = |made: &Tensor| (made - &expected).abs().max().double_value(&[]);
+    assert!(difference(&made) < 1e-5, "{}", difference(&made));
+
+    // It is the guess that it sees beside the source.
+    add(&mut parameters, "source_embedding.weight", 0.2);
+    let seen = restyled(&guided).0;
+    assert!(difference(&seen) > 1e-3);
+    add(&mut parameters, "source_encoder.conv_out.weight", 0.2);
+    assert!((restyled(&guided).0 - seen).abs().max().double_value(&[]) > 1e-4);
+}
+
+#[test]
 fn a_student_learns_to_make_of_a_source_what_its_target_is() {
     tch::set_num_threads(1);
     for way in [Way::Walk, Way::OwnWalk, Way::Step(0.0), Way::Step(0.6)] {
         let (_, mut parameters, student) = network(true);
         let commission = Commission::of(encoded(), -encoded(), (1.0, way));
-        let difference = || commission.difference(&commission.restyle(&student, &TOKENS, (2, 3.0)));
+        let difference = || commission.difference(&commission.restyle(&student, &TOKENS, (2, 3.0)).0);
         let (first, last) = descend(&mut parameters, (40, 1e-2), difference);
         assert!(last < 0.6 * first, "{way:?}: the difference went from {first} to {last}");
     }

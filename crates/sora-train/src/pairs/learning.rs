@@ -1,6 +1,6 @@
 //! Learning from encoded pairs: which steps do, and a look at what has been learned.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sora_diffusion::models::AutoencoderKlWan;
 use sora_diffusion::tokenizer::Tokenizer;
@@ -31,14 +31,8 @@ impl PairsArgs {
     /// The pairs, for a network that sees sources.
     pub(crate) fn open(&self, configs: &Configs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Pairs>> {
         let Some(dir) = &self.pairs else { return Ok(None) };
-        let data = Dataset::open(dir)?;
-        anyhow::ensure!(
-            data.buckets.iter().all(|bucket| bucket.sources.is_some()),
-            "{} holds single clips, not pairs",
-            dir.display()
-        );
         anyhow::ensure!(configs.sources, "the run was begun without pairs: its network sees no sources");
-        Ok(Some(Pairs(Clips::new(data, &configs.statistics, tokenizer)?)))
+        Pairs::open(dir, &configs.statistics, tokenizer).map(Some)
     }
 
     /// The pairs, if step `step` learns from them.
@@ -55,6 +49,40 @@ pub(crate) struct Pairs(Clips);
 const SAMPLE_PAIRS: i64 = 8;
 
 impl Pairs {
+    /// Reads a folder of pairs.
+    pub(crate) fn open(dir: &Path, statistics: &Statistics, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
+        let data = Dataset::open(dir)?;
+        anyhow::ensure!(
+            data.buckets.iter().all(|bucket| bucket.sources.is_some()),
+            "{} holds single clips, not pairs",
+            dir.display()
+        );
+        Ok(Self(Clips::new(data, statistics, tokenizer)?))
+    }
+
+    /// Draws single frames of pairs of one size and their captions: normalised latents `[B, C, 1, h, w]` of sources and of
+    /// targets, and tokens. One frame in three is the first of its clip, which stands for a picture and not for four.
+    pub(crate) fn draw_frames(
+        &self,
+        seeds: &mut Seeds,
+        batch: usize,
+        device: Device,
+    ) -> (Tensor, Tensor, Vec<&[i64]>) {
+        let Self(pairs) = self;
+        let bucket = pairs.draw_bucket(seeds);
+        let (rows, tokens) = pairs.draw_captions(bucket, seeds, batch);
+        let targets = &pairs.latents[bucket];
+        let last = targets.size()[2] as u64;
+        let frames: Vec<i64> =
+            (0..batch).map(|_| if seeds.below(3) == 0 { 0 } else { seeds.below(last) as i64 }).collect();
+        let frames = Tensor::from_slice(&frames);
+        let of = |latents: &Tensor| {
+            let chosen = latents.transpose(1, 2).index(&[Some(&rows), Some(&frames)]);
+            pairs.normalise(&chosen.unsqueeze(2)).to_device(device)
+        };
+        (of(pairs.sources[bucket].as_ref().expect("pairs have sources")), of(targets), tokens)
+    }
+
     /// Three rows for each of the first pairs: what is shown, what `restyle` makes of it, what was to be made. It is given
     /// the prompts, the sources and the targets, normalised latents `[N, C, F, h, w]`.
     pub(crate) fn sheet(

@@ -11,7 +11,7 @@ use crate::data::{self, Purpose};
 use crate::seeds::Seeds;
 use crate::textures;
 
-pub(crate) use learning::PairsArgs;
+pub(crate) use learning::{Pairs, PairsArgs};
 
 /// One pair; RGB bytes `[T, H, W, 3]` each.
 pub(crate) struct Pair {

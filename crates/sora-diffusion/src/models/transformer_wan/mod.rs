@@ -15,8 +15,9 @@ mod causal;
 mod embeddings;
 mod positions;
 mod rope;
+mod source;
 
-use sora_model::config::{Numerics, TransformerConfig};
+use sora_model::config::{Numerics, SourceEncoderConfig, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
@@ -29,6 +30,7 @@ use block::{Modulation, WanTransformerBlock, modulated_in};
 pub use causal::{CacheLimits, CleanFrames, KvCache};
 use embeddings::{TextEmbedder, TimeEmbedder};
 use rope::RotaryPosEmbed;
+pub use source::{SourceEncoder, Style};
 
 /// Modules whose parameters stay in f32 (`_keep_in_fp32_modules`).
 pub const KEEP_IN_F32: &[&str] = &["rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"];
@@ -49,6 +51,8 @@ pub const TOLERATED_KEYS: &[&str] = &["norm_added_q"];
 /// They depend on the prompt alone, so they are computed once and not at every denoising step.
 pub struct TextContext {
     blocks: Vec<TextKeyValues>,
+    /// What it says to the source encoder, where there is one.
+    style: Option<Style>,
 }
 
 /// The network that predicts the velocity `noise − video` of a noisy latent.
@@ -57,6 +61,7 @@ pub struct WanTransformer3DModel {
     rope: RotaryPosEmbed,
     patch_embedding: Linear,
     source_embedding: Option<Linear>,
+    source_encoder: Option<SourceEncoder>,
     time_embedder: TimeEmbedder,
     text_embedder: TextEmbedder,
     blocks: Vec<WanTransformerBlock>,
@@ -95,6 +100,7 @@ impl WanTransformer3DModel {
                 &config.patch_size,
             )?,
             source_embedding: None,
+            source_encoder: None,
             time_embedder: TimeEmbedder::new(&embedder, config.freq_dim, dim, numerics)?,
             text_embedder: TextEmbedder::new(&embedder.pp("text_embedder"), config.text_dim, dim)?,
             blocks,
@@ -106,6 +112,17 @@ impl WanTransformer3DModel {
         })
     }
 
+    /// Has what it sees of a source go through an encoder first, see [`Self::encode_source`]. The
+    /// [source embedding](Self::with_source_embedding) comes after it.
+    ///
+    /// # Errors
+    /// Those of [`Weights::get`].
+    pub fn with_source_encoder(mut self, weights: &Weights, config: &SourceEncoderConfig) -> Result<Self> {
+        let TransformerConfig { in_channels, text_dim, .. } = self.config;
+        self.source_encoder = Some(SourceEncoder::new(weights, config, in_channels, text_dim)?);
+        Ok(self)
+    }
+
     /// Lets it see the latents of a source video beside the noisy ones: a second patch embedding, whose tokens are added
     /// to those of the first. It is no part of `WanTransformer3DModel`, which computes as ever where there is no source.
     ///
@@ -114,8 +131,18 @@ impl WanTransformer3DModel {
     pub fn with_source_embedding(mut self, weights: &Weights) -> Result<Self> {
         let TransformerConfig { in_channels, patch_size, .. } = &self.config;
         let dim = self.config.inner_dim();
-        self.source_embedding = Some(Linear::from_conv(weights, *in_channels, dim, patch_size)?);
+        let seen = if self.source_encoder.is_some() { 2 * in_channels } else { *in_channels };
+        self.source_embedding = Some(Linear::from_conv(weights, seen, dim, patch_size)?);
         Ok(self)
+    }
+
+    /// A source as [`Self::forward`] is shown it: its latents `[B, C, T, H, W]`, and after their channels the source
+    /// encoder's guess of what the prompt makes of them, `[B, 2·C, T, H, W]`; the latents alone, where there is no encoder.
+    pub fn encode_source(&self, source: &Tensor, context: &TextContext) -> Tensor {
+        match (&self.source_encoder, &context.style) {
+            (Some(encoder), Some(style)) => Tensor::cat(&[source, &encoder.forward(source, style)], 1),
+            _ => source.shallow_clone(),
+        }
     }
 
     /// Whether it can be shown a source.
@@ -158,14 +185,15 @@ impl WanTransformer3DModel {
         // [B, L, text_dim] → [B, L, D]
         let text = self.text_embedder.forward(&embeds.to_kind(self.kind()));
         let blocks = self.blocks.iter().map(|block| block.attn2.keys_values(&text, bias.as_ref())).collect();
-        TextContext { blocks }
+        let style = self.source_encoder.as_ref().map(|encoder| encoder.read(prompt_embeds));
+        TextContext { blocks, style }
     }
 
     /// Predicts the velocity.
     ///
     /// * `hidden_states`: noisy latents `[B, C, T, H, W]`; T, H, W multiples of the patch size. Or, for a network that
     ///   [sees sources](Self::sees_sources), `[B, 2·C, T, H, W]`: after the channels of the noisy latents those of the
-    ///   source, which are clean.
+    ///   source, which are clean; or `[B, 3·C, T, H, W]`, those of [`Self::encode_source`].
     /// * `timestep`: 0 (clean) to 1000 (noise), `[B]`, or `[B, G]` with one value per group of N/G
     ///   consecutive tokens (G = F gives every latent frame its own).
     ///

@@ -24,6 +24,8 @@ struct Branch {
     network: Network,
     context: TextContext,
     cache: KvCache,
+    /// The source of the block that is being made, as its network is shown it under its prompt.
+    shown: Option<Tensor>,
 }
 
 /// What a memory is to be told.
@@ -42,8 +44,10 @@ pub(super) struct Memory {
     limits: CacheLimits,
     rotation: Rotation,
     /// The latents behind the keys and values, oldest first: the sink's, then the window's, in the blocks that they
-    /// were made in. `[1, C, T, H, W]`
+    /// were made in. `[1, C, T, H, W]`, or `[1, 2·C, T, H, W]` with those of a source that was shown after them.
     kept: Vec<Tensor>,
+    /// The latents of the source of the block that is being made, if it is shown.
+    shown: Option<Tensor>,
     /// Latent frames since the beginning, those that are forgotten among them.
     seen: i64,
     conditional: Option<Branch>,
@@ -53,7 +57,15 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(limits: CacheLimits, rotation: Rotation) -> Self {
-        Self { limits, rotation, kept: Vec::new(), seen: 0, conditional: None, unconditional: None }
+        Self {
+            limits,
+            rotation,
+            kept: Vec::new(),
+            shown: None,
+            seen: 0,
+            conditional: None,
+            unconditional: None,
+        }
     }
 
     /// Latent frames.
@@ -73,7 +85,7 @@ impl Memory {
 
     fn keep(&mut self, latents: &Tensor) {
         self.seen += latents.size()[2];
-        self.kept.push(latents.copy());
+        self.kept.push(beside(latents, self.shown.as_ref()).copy());
         forget(&mut self.kept, self.limits);
     }
 
@@ -113,11 +125,22 @@ fn forget(kept: &mut Vec<Tensor>, limits: CacheLimits) {
     }
 }
 
+/// Latents with the channels of a source after theirs, if it is shown.
+fn beside(latents: &Tensor, source: Option<&Tensor>) -> Tensor {
+    source.map_or_else(|| latents.shallow_clone(), |source| Tensor::cat(&[latents, source], 1))
+}
+
 impl Branch {
+    /// The source of the block that comes next, if it is shown: once, for all of its steps.
+    fn show(&mut self, transformer: &WanTransformer3DModel, source: Option<&Tensor>) {
+        self.shown = source.map(|source| transformer.encode_source(source, &self.context));
+    }
+
     /// `noise` is the timestep of finished frames, which the model was trained to find in its context.
     fn remember(&mut self, transformer: &WanTransformer3DModel, latents: &Tensor, noise: f64) {
         let clean = Tensor::from_slice(&[noise as f32]).to_device(latents.device());
-        transformer.remember_block(latents, &clean, &self.context, &mut self.cache);
+        let seen = beside(latents, self.shown.as_ref());
+        transformer.remember_block(&seen, &clean, &self.context, &mut self.cache);
     }
 }
 
@@ -164,9 +187,13 @@ impl TextToVideoPipeline {
         let context = transformer.encode_context(&embeds.embeds, embeds.weights.as_ref());
         let cache = KvCache::new(transformer, memory.limits)
             .with_rotation(memory.rotation, memory.seen - memory.len());
-        let mut branch = Branch { wording, network, context, cache };
-        for latents in &memory.kept {
-            branch.remember(transformer, latents, self.dir.causal().context_noise);
+        let mut branch = Branch { wording, network, context, cache, shown: None };
+        let channels = transformer.config().in_channels;
+        for kept in &memory.kept {
+            let rest = kept.size()[1] - channels;
+            let source = (rest > 0).then(|| kept.narrow(1, channels, rest));
+            branch.show(transformer, source.as_ref());
+            branch.remember(transformer, &kept.narrow(1, 0, channels), self.dir.causal().context_noise);
         }
         Ok(branch)
     }
@@ -176,6 +203,15 @@ impl TextToVideoPipeline {
             Network::Plain => Ok(&self.transformer),
             Network::Restyler => self.restyler(),
         }
+    }
+
+    /// Shows the memory the source of the block that comes next, `[1, C, T, H, W]`, or that there is none to be seen.
+    pub(super) fn show_source(&self, memory: &mut Memory, source: Option<&Tensor>) -> Result<()> {
+        memory.shown = source.map(Tensor::shallow_clone);
+        for branch in [&mut memory.conditional, &mut memory.unconditional].into_iter().flatten() {
+            branch.show(self.network(branch.network)?, source);
+        }
+        Ok(())
     }
 
     /// The velocity at noise level `sigma`, guided where there is a negative prompt.
@@ -190,7 +226,8 @@ impl TextToVideoPipeline {
         let timestep = Tensor::from_slice(&[(sigma * train_steps) as f32]).to_device(self.device);
         let predict = |branch: &Branch| -> Result<Tensor> {
             let transformer = self.network(branch.network)?;
-            Ok(transformer.forward_block(latents, &timestep, &branch.context, &branch.cache))
+            let seen = beside(latents, branch.shown.as_ref());
+            Ok(transformer.forward_block(&seen, &timestep, &branch.context, &branch.cache))
         };
         let conditional = predict(memory.conditional.as_ref().expect("tell_prompt comes first"))?;
         match &memory.unconditional {

@@ -163,8 +163,6 @@ struct Beginning {
 /// A block that was made: latents `[1, z_dim, T', H', W']` in f32.
 struct Made {
     latents: Tensor,
-    /// The same with the source that it was made from, if the transformer has seen one.
-    seen: Tensor,
     /// Its source's, where the stream remembers that too.
     source: Option<Tensor>,
 }
@@ -253,10 +251,10 @@ impl TextToVideoPipeline {
         let made = self.block_latents(stream, request, on_progress)?;
         let number = stream.blocks;
         stream.blocks += 1;
-        on_latents(BlockLatents { latents: made.latents, number })?;
+        on_latents(BlockLatents { latents: made.latents.shallow_clone(), number })?;
         // Only the next block needs it: whoever waits for this one's frames does not wait for that.
         let _span = tracing::debug_span!("remember").entered();
-        self.remember(&mut stream.memory, &made.seen)?;
+        self.remember(&mut stream.memory, &made.latents)?;
         if let Some(source) = &made.source {
             self.remember(&mut stream.source_memory, source)?;
         }
@@ -344,6 +342,7 @@ impl TextToVideoPipeline {
         let told = Told { prompt, fade, negative, keep_past, network };
         self.tell_prompt(&mut stream.memory, told, on_progress)?;
         let Beginning { noise, fresh, clean, levels } = self.beginning(stream, request)?;
+        self.show_source(&mut stream.memory, clean.as_ref().filter(|_| shown))?;
         let of = levels.len() - 1;
         let contrast = request.source.and_then(|source| source.source_prompt);
         if let Some(prompt) = contrast {
@@ -358,10 +357,6 @@ impl TextToVideoPipeline {
             (Some(clean), None) => &noise * sigma + clean * (1.0 - sigma),
             (Some(clean), Some(_)) => clean.copy(),
         };
-        let beside = |latents: &Tensor| match &clean {
-            Some(clean) if shown => Tensor::cat(&[latents, clean], 1),
-            _ => latents.shallow_clone(),
-        };
         for (step, pair) in levels.windows(2).enumerate() {
             report(on_progress, Progress::Step { step, of })?;
             let _span = tracing::debug_span!("step", step).entered();
@@ -370,10 +365,10 @@ impl TextToVideoPipeline {
                 (Some(clean), Some(_)) => {
                     let noisy = &noise * sigma + clean * (1.0 - sigma);
                     let edited = &latents + &noisy - clean;
-                    self.block_velocity(&stream.memory, &beside(&edited), sigma, request.guidance_scale)?
+                    self.block_velocity(&stream.memory, &edited, sigma, request.guidance_scale)?
                         - self.block_velocity(&stream.source_memory, &noisy, sigma, 1.0)?
                 }
-                _ => self.block_velocity(&stream.memory, &beside(&latents), sigma, request.guidance_scale)?,
+                _ => self.block_velocity(&stream.memory, &latents, sigma, request.guidance_scale)?,
             };
             latents = match contrast {
                 Some(_) => solver::euler(latents, &velocity, (sigma, next)),
@@ -381,8 +376,7 @@ impl TextToVideoPipeline {
             };
         }
         report(on_progress, Progress::Step { step: of, of })?;
-        let seen = beside(&latents);
-        Ok(Made { latents, seen, source: contrast.and(clean) })
+        Ok(Made { latents, source: contrast.and(clean) })
     }
 
     fn beginning(&self, stream: &mut BlockStream, request: &BlockRequest<'_>) -> Result<Beginning> {
