@@ -90,14 +90,17 @@ fn load(form: Form) -> TextToVideoPipeline {
     // Not the generator that all tests of this program share.
     let mut random = Random(3);
     let embedding = &weights["patch_embedding.weight"];
-    let mut embedding = [
+    let mut embedding = vec![
         ("weight", random.tensor(&embedding.size()) * 0.2),
         ("bias", random.tensor(&[embedding.size()[0]]) * 0.2),
     ];
     if let Form::Encoded(size) = form {
         // Three parts of what is seen of a source are of its own latents, one is of the guess.
         let whole = &embedding[0].1;
+        let latents = whole.size()[1];
         embedding[0].1 = Tensor::cat(&[whole * 0.75, whole * 0.25], 1);
+        let share = if size == 0.0 { 0.0 } else { 0.3 };
+        embedding.push(("guess_share", Tensor::full([latents], share, (Kind::Float, Device::Cpu))));
         write_encoder(dir.path(), &weights, (size, &mut random));
     }
     fs::create_dir(dir.path().join("source_embedding")).expect("a folder");

@@ -228,7 +228,8 @@ impl ModelDir {
 
     /// The weights by which the transformer sees a source video beside the noise, where it was taught to (a folder
     /// `source_embedding`, which diffusers does not know): `weight` `[D, z_dim, t, h, w]` and `bias` `[D]`, a second patch
-    /// embedding. Beside a [source encoder](Self::source_encoder) it takes `2·z_dim` channels, its guess among them.
+    /// embedding. Beside a [source encoder](Self::source_encoder) it takes `2·z_dim` channels, its guess among them, and
+    /// there is `guess_share` `[z_dim]`: how much of what the transformer makes is that guess.
     pub fn source_embedding_weights(&self) -> Option<&WeightFiles> {
         self.source_embedding_weights.as_ref()
     }

@@ -261,6 +261,9 @@ pub(crate) fn initial_value(entry: &Entry) -> Tensor {
     let fan_in = shape.iter().skip(1).product::<i64>().max(1) as f64;
     if is_norm {
         Tensor::ones(shape, options)
+    } else if name == "source_embedding.guess_share" {
+        // The rest is for the transformer to correct.
+        Tensor::full(shape, 0.75, options)
     } else if name.starts_with("source_embedding.")
         || ["bias", "query"].contains(&last)
         || name == "proj_out.weight"

@@ -194,6 +194,8 @@ fn a_student_that_saw_no_guesses_goes_on_as_it_was_and_learns_to_see_them() {
     let configs = Configs { source_encoder: Some(encoder), ..configs };
     let (mut parameters, guided) = TextToLatents::build(Device::Cpu, 5, &configs).expect("a network");
     begin_at_run(&mut parameters, run.path()).expect("weights of the same transformer");
+    let share = parameters.mask(|name| name == "source_embedding.guess_share");
+    let _ = parameters.flat.masked_fill_(&share, 0.0);
     let source = encoded;
     let commission = Commission::of(source(), -source(), (0.75, Way::Walk));
     let restyled = |student: &TextToLatents| commission.restyle(student, &TOKENS, (4, 3.0));
@@ -209,6 +211,11 @@ fn a_student_that_saw_no_guesses_goes_on_as_it_was_and_learns_to_see_them() {
     assert!(difference(&seen) > 1e-3);
     add(&mut parameters, "source_encoder.conv_out.weight", 0.2);
     assert!((restyled(&guided).0 - seen).abs().max().double_value(&[]) > 1e-4);
+    // And what it makes is the guess where all of it is to be.
+    let _ = parameters.flat.masked_fill_(&share, 1.0);
+    let (made, shown) = restyled(&guided);
+    let difference = (made - shown.narrow(1, 2, 2)).abs().max().double_value(&[]);
+    assert!(difference < 1e-5, "{difference}");
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub struct WanTransformer3DModel {
     patch_embedding: Linear,
     source_embedding: Option<Linear>,
     source_encoder: Option<SourceEncoder>,
+    /// How much of what it makes is the guess of the source encoder, `[C]`.
+    guess_share: Option<Tensor>,
     time_embedder: TimeEmbedder,
     text_embedder: TextEmbedder,
     blocks: Vec<WanTransformerBlock>,
@@ -101,6 +103,7 @@ impl WanTransformer3DModel {
             )?,
             source_embedding: None,
             source_encoder: None,
+            guess_share: None,
             time_embedder: TimeEmbedder::new(&embedder, config.freq_dim, dim, numerics)?,
             text_embedder: TextEmbedder::new(&embedder.pp("text_embedder"), config.text_dim, dim)?,
             blocks,
@@ -126,12 +129,19 @@ impl WanTransformer3DModel {
     /// Lets it see the latents of a source video beside the noisy ones: a second patch embedding, whose tokens are added
     /// to those of the first. It is no part of `WanTransformer3DModel`, which computes as ever where there is no source.
     ///
+    /// Behind a source encoder the velocity is a mixture, of what the network says and of what leads straight to the guess,
+    /// `guess_share` of each channel: the network corrects a guess instead of making its details anew.
+    ///
     /// # Errors
     /// Those of [`Weights::get`].
     pub fn with_source_embedding(mut self, weights: &Weights) -> Result<Self> {
         let TransformerConfig { in_channels, patch_size, .. } = &self.config;
         let dim = self.config.inner_dim();
-        let seen = if self.source_encoder.is_some() { 2 * in_channels } else { *in_channels };
+        let mut seen = *in_channels;
+        if self.source_encoder.is_some() {
+            self.guess_share = Some(weights.get("guess_share", &[seen])?);
+            seen *= 2;
+        }
         self.source_embedding = Some(Linear::from_conv(weights, seen, dim, patch_size)?);
         Ok(self)
     }
@@ -273,11 +283,21 @@ impl WanTransformer3DModel {
         debug_assert_eq!(x.size(), [b, n, dim]);
 
         // 5. Tokens → latents; the channel is the innermost axis of the projection
-        self.proj_out
+        let velocity = self
+            .proj_out
             .forward(&x)
             .reshape([b, f, h, w, p_t, p_h, p_w, -1])
             .permute([0, 7, 1, 4, 2, 5, 3, 6])
-            .reshape([b, -1, f * p_t, h * p_h, w * p_w])
+            .reshape([b, -1, f * p_t, h * p_h, w * p_w]);
+
+        // 6. A guess, if it is shown one
+        match &self.guess_share {
+            Some(share) if c == 3 * noisy => {
+                let [latents, guess] = [0, 2].map(|part| hidden_states.narrow(1, part * noisy, noisy));
+                source::towards(&velocity, share, (&latents, &guess), timestep)
+            }
+            _ => velocity,
+        }
     }
 }
 

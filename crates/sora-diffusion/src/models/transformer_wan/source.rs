@@ -15,6 +15,29 @@ use crate::error::Result;
 use crate::nn::{Conv2d, Linear};
 use crate::weights::Weights;
 
+/// Timesteps of a whole way from noise to video.
+const TIMESTEPS: f64 = 1000.0;
+/// Noise level below which the way to a guess gets no steeper: next to none is left to go.
+const LEAST: f64 = 0.02;
+
+/// A velocity `[B, C, T, H, W]` mixed with the one that leads from noisy latents straight to a guess, both of that shape:
+/// `share`, `[C]`, of each channel is the latter. `timestep` is `[B]` or `[B, G]`, as of the transformer.
+pub(super) fn towards(
+    velocity: &Tensor,
+    share: &Tensor,
+    (latents, guess): (&Tensor, &Tensor),
+    timestep: &Tensor,
+) -> Tensor {
+    let (b, c, t, ..) = velocity.size5().expect("latents are B C T H W");
+    let level = (timestep.to_kind(Kind::Float) / TIMESTEPS).clamp_min(LEAST).view([b, 1, -1, 1, 1]);
+    let level = level.repeat_interleave_self_int(t / level.size()[2], 2, t);
+    // x = (1 − σ)·video + σ·noise, and the velocity is noise − video: (x − video)/σ.
+    let straight = (latents - guess).to_kind(Kind::Float) / level;
+    let own = velocity.to_kind(Kind::Float);
+    let share = share.to_kind(Kind::Float).view([1, c, 1, 1, 1]);
+    (&own + (straight - &own) * share).to_kind(velocity.kind())
+}
+
 /// The network.
 pub struct SourceEncoder {
     query: Tensor,
@@ -91,5 +114,47 @@ impl SourceEncoder {
         }
         let change = self.conv_out.forward(&modulated(&x, self.blocks.len() as i64));
         (frames + change).view([b, t, c, h, w]).transpose(1, 2).to_kind(source.kind()).contiguous()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_velocity_towards_a_guess_ends_there_from_any_level() {
+        tch::manual_seed(1);
+        let random = || Tensor::randn([2, 3, 2, 4, 4], (Kind::Float, Device::Cpu));
+        let (velocity, latents, guess) = (random(), random(), random());
+        // A level for each clip, and one for each frame.
+        for (timesteps, shape) in
+            [(&[900.0f32, 30.0][..], &[2i64][..]), (&[900.0, 500.0, 750.0, 100.0], &[2, 2])]
+        {
+            let timestep = Tensor::from_slice(timesteps).view(shape);
+            let level = (&timestep / TIMESTEPS).view([2, 1, -1, 1, 1]);
+            let end = |share: [f32; 3]| {
+                let share = Tensor::from_slice(&share);
+                &latents - towards(&velocity, &share, (&latents, &guess), &timestep) * &level
+            };
+            let own = &latents - &velocity * &level;
+            let far = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+            assert!(far(&end([1.0; 3]), &guess) < 1e-5);
+            assert!(far(&end([0.0; 3]), &own) < 1e-5);
+            // Each channel its own share.
+            let mixed = end([0.0, 0.5, 1.0]);
+            let channel = |t: &Tensor, c| t.select(1, c);
+            assert!(far(&channel(&mixed, 0), &channel(&own, 0)) < 1e-5);
+            assert!(far(&channel(&mixed, 1), &channel(&((&own + &guess) / 2.0), 1)) < 1e-5);
+            assert!(far(&channel(&mixed, 2), &channel(&guess, 2)) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn next_to_no_noise_is_no_division_by_zero() {
+        let one = Tensor::ones([1, 1, 1, 1, 1], (Kind::Float, Device::Cpu));
+        let velocity = towards(&one, &one.view(1), (&one, &-&one), &Tensor::from_slice(&[0.0f32]));
+        assert_eq!(velocity.double_value(&[0, 0, 0, 0, 0]), 2.0 / LEAST);
     }
 }
