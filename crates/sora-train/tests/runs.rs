@@ -311,6 +311,26 @@ fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
     let said = fails(adapter("runs/student-bf16"));
     assert!(said.contains("has changed, which an adapter cannot hold"), "{said}");
     assert!(files(&dir.join("model")) == after);
+    // A source encoder learns by itself; a student that was taught to restyle before sees its guesses from then on.
+    let encoder =
+        ["--student", "imported/student", "--vae", "imported/vae", "--channels", "8", "--layers", "1"];
+    let steps = ["--steps", "4", "--batch", "4", "--replicas", "2", "--every", "4"];
+    succeeds(stage(dir, "source-encoder", "runs/source-encoder", &[&encoder[..], &steps].concat()));
+    assert!(dir.join("runs/source-encoder/pairs-000004.png").exists());
+    let begun = ["--init", "runs/restyler", "--adapted", "imported/student"];
+    let behind = ["--source-encoder", "runs/source-encoder"];
+    let options = [&student[..], &all, &from, &more, &begun, &behind].concat();
+    succeeds(stage(dir, "distil", "runs/guided", &options));
+    succeeds(adapter("runs/guided"));
+    assert!(dir.join("model/source_encoder/diffusion_pytorch_model.safetensors").exists());
+    let mut import = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    import.current_dir(dir).args(["import", "--model", "model", "--runs", "again"]);
+    succeeds(import);
+    let config = |run: &str| fs::read_to_string(dir.join(run).join("config.json")).expect("a config");
+    assert_eq!(config("again/student"), config("runs/guided"));
+    let uneven = ["--student", "imported/student", "--channels", "12"];
+    let said = fails(stage(dir, "source-encoder", "runs/uneven", &uneven));
+    assert!(said.contains("channels") && said.contains("a multiple of 8"), "{said}");
     // Sources that the network has never seen cannot be restyled.
     succeeds(stage(dir, "transformer", "runs/blind", &first));
     let blind = ["--teacher", "runs/blind", "--restyled", "1"];
