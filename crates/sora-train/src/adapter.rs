@@ -42,7 +42,7 @@ fn module_of(name: &str) -> Option<&str> {
     (!module.contains("norm") && !module.starts_with("patch_embedding")).then_some(module)
 }
 
-/// Writes both parts; each file replaces the one before as a whole.
+/// Writes all parts; each file replaces the one before as a whole.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let model = ModelDir::open(&args.model)?;
     let configs: Configs = presets::read(&args.run)?;

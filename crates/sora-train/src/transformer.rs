@@ -466,7 +466,6 @@ fn begin_at_patches(parameters: &mut Parameters, file: &Path, patch: [i64; 3]) -
     Ok(())
 }
 
-/// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
 /// Begins at the averaged weights of a run, whose network may see sources through an encoder where this one does not, or the
 /// other way round.
 pub(crate) fn begin_at_run(parameters: &mut Parameters, run: &Path) -> anyhow::Result<()> {
@@ -508,6 +507,7 @@ pub(crate) fn begin_at_sources(
     Ok(())
 }
 
+/// Takes the weights of a diffusers directory of the same sizes, the embedding rows by their pieces' spelling.
 pub(crate) fn begin_at(
     parameters: &mut Parameters,
     init: &Path,

@@ -180,7 +180,6 @@ impl Commission {
                 walk(x, &[level, 0.0], &behind)
             }
         };
-        drop(behind);
         (made, shown)
     }
 }
