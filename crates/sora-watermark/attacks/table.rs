@@ -129,6 +129,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     speed("speed-0.8", 0.8),
     speed("speed-1.1", 1.1),
     speed("speed-1.25", 1.25),
+    Attack { row: 5, ..filtered_23("turn-90", "transpose=1") },
+    Attack { row: 5, ..filtered_23("turn-180", "hflip,vflip") },
     Attack { row: 5, name: "screenshot-18", cut: Cut::Screenshot, encoder: Some(X18), ..NONE },
     Attack {
         row: 5,

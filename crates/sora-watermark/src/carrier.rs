@@ -42,6 +42,11 @@ impl Frequency {
         f64::from(self.column).hypot(f64::from(self.row))
     }
 
+    /// Column and row.
+    pub(crate) fn both(self) -> (i32, i32) {
+        (self.column, self.row)
+    }
+
     /// Where its coefficient lies in a spectrum.
     pub(crate) fn index(self) -> usize {
         self.row as usize * TILE + self.column.rem_euclid(TILE as i32) as usize
@@ -51,11 +56,6 @@ impl Frequency {
     pub(crate) fn mirror(self) -> usize {
         let wrap = |value: i32| value.rem_euclid(TILE as i32) as usize;
         wrap(-self.row) * TILE + wrap(-self.column)
-    }
-
-    /// Where the coefficient lies of a picture mirrored left to right, up to a shift.
-    pub(crate) fn flipped_index(self) -> usize {
-        self.row as usize * TILE + (-self.column).rem_euclid(TILE as i32) as usize
     }
 }
 

@@ -1,5 +1,6 @@
 //! From raster to chips: sampling at a hypothetical geometry, and folding onto the tile.
 
+use multiversion::multiversion;
 use rustfft::num_complex::Complex32;
 
 use crate::blur::{Plane, gaussian};
@@ -12,8 +13,68 @@ pub(crate) struct Pose {
     pub(crate) pitch: (f64, f64),
     /// Rotation in radians, about the raster's centre.
     pub(crate) rotation: f64,
-    /// Whether the picture is mirrored left to right.
+    /// Which way up it lies.
+    pub(crate) orientation: Orientation,
+}
+
+impl Pose {
+    /// As it was marked, but for the pitch.
+    pub(crate) const fn upright(pitch: (f64, f64)) -> Self {
+        Self { pitch, rotation: 0.0, orientation: Orientation::UPRIGHT }
+    }
+}
+
+/// How a picture was mirrored left to right, and then turned clockwise by quarters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Orientation {
     pub(crate) flipped: bool,
+    /// 0 to 3.
+    pub(crate) quarter_turns: u8,
+}
+
+impl Orientation {
+    pub(crate) const UPRIGHT: Self = Self { flipped: false, quarter_turns: 0 };
+    /// What is mirrored at most comes first.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::UPRIGHT,
+        Self { flipped: true, quarter_turns: 0 },
+        Self { flipped: false, quarter_turns: 1 },
+        Self { flipped: true, quarter_turns: 1 },
+        Self { flipped: false, quarter_turns: 2 },
+        Self { flipped: true, quarter_turns: 2 },
+        Self { flipped: false, quarter_turns: 3 },
+        Self { flipped: true, quarter_turns: 3 },
+    ];
+    /// Those that are not turned.
+    pub(crate) const NOT_TURNED: &[Self] = Self::ALL.split_at(2).0;
+    /// Those that are.
+    pub(crate) const TURNED: &[Self] = Self::ALL.split_at(2).1;
+
+    /// Where a way across and down the marked picture, or a frequency of it, leads in the seen one.
+    pub(crate) fn seen<T: std::ops::Neg<Output = T>>(self, (across, down): (T, T)) -> (T, T) {
+        let across = if self.flipped { -across } else { across };
+        match self.quarter_turns {
+            0 => (across, down),
+            1 => (-down, across),
+            2 => (-across, -down),
+            _ => (down, -across),
+        }
+    }
+
+    /// Where the marked picture's ways across and down lead.
+    pub(crate) fn axes(self) -> (Axis, Axis) {
+        let axis = |(across, down): (i32, i32)| Axis { down: down != 0, back: across + down < 0 };
+        (axis(self.seen((1, 0))), axis(self.seen((0, 1))))
+    }
+}
+
+/// Where one way of the marked picture leads in the seen one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Axis {
+    /// Down or up, instead of across.
+    pub(crate) down: bool,
+    /// To the left, or up.
+    pub(crate) back: bool,
 }
 
 /// Images of one window with their blurred versions, ready for sampling at any pitch.
@@ -94,14 +155,14 @@ impl Pyramid {
                 .collect()
         };
         let (columns, rows) = (axis(pose.pitch.0, self.width), axis(pose.pitch.1, self.height));
+        // All rows of chips that fall on one row of the tile are added first: what lies between columns is then found once.
         let mut line = vec![Complex32::default(); self.width];
-        for (j, (y, t)) in rows.iter().enumerate() {
-            let (above, below) =
-                (&image[y * self.width..][..self.width], &image[(y + 1) * self.width..][..self.width]);
-            for ((line, above), below) in line.iter_mut().zip(above).zip(below) {
-                *line = above + (below - above) * *t;
+        for (first, out) in tile.chunks_exact_mut(TILE).enumerate().take(rows.len()) {
+            line.fill(Complex32::default());
+            for (y, t) in rows[first..].iter().step_by(TILE) {
+                let (above, below) = image[y * self.width..][..2 * self.width].split_at(self.width);
+                add_between(&mut line, above, below, *t);
             }
-            let out = &mut tile[j % TILE * TILE..][..TILE];
             for run in columns.chunks(TILE) {
                 for (out, (x, t)) in out.iter_mut().zip(run) {
                     let (left, right) = (line[*x], line[*x + 1]);
@@ -118,6 +179,7 @@ impl Pyramid {
         let centre = |size: usize| size as f64 / 2.0 - 0.5;
         for j in 0..down {
             let v = (j as f64 - centre(down)) * pose.pitch.1;
+            let out = &mut tile[j % TILE * TILE..][..TILE];
             for i in 0..across {
                 let u = (i as f64 - centre(across)) * pose.pitch.0;
                 let x = centre(self.width) + cos * u - sin * v;
@@ -127,14 +189,25 @@ impl Pyramid {
                 if !inside {
                     continue;
                 }
-                let (s, t) = (x.fract() as f32, y.fract() as f32);
-                let at = y as usize * self.width + x as usize;
+                // Converting cuts the fraction off; `trunc` would be a call where the target has no instruction for it.
+                let (left, top) = (x as u32, y as u32);
+                let (s, t) = ((x - f64::from(left)) as f32, (y - f64::from(top)) as f32);
+                let at = top as usize * self.width + left as usize;
                 let above = image[at] + (image[at + 1] - image[at]) * s;
                 let below =
                     image[at + self.width] + (image[at + self.width + 1] - image[at + self.width]) * s;
-                tile[j % TILE * TILE + i % TILE] += above + (below - above) * t;
+                out[i % TILE] += above + (below - above) * t;
             }
         }
+    }
+}
+
+/// Adds what lies between two rows, `t` of the way from the first to the second.
+#[multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn add_between(sum: &mut [Complex32], above: &[Complex32], below: &[Complex32], t: f32) {
+    for ((sum, above), below) in sum.iter_mut().zip(above).zip(below) {
+        sum.re += above.re + (below.re - above.re) * t;
+        sum.im += above.im + (below.im - above.im) * t;
     }
 }
 
@@ -142,7 +215,7 @@ impl Pyramid {
 mod tests {
     use super::*;
 
-    const UPRIGHT: Pose = Pose { pitch: (1.0, 1.0), rotation: 0.0, flipped: false };
+    const UPRIGHT: Pose = Pose::upright((1.0, 1.0));
 
     #[test]
     fn at_pitch_one_folding_is_adding_modulo_the_tile() {

@@ -16,11 +16,12 @@ use crate::window::{WINDOW, Window};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Search {
-    /// Only frames that were neither scaled relative to their content nor cropped, mirrored or not.
+    /// Only frames that were neither scaled relative to their content nor cropped; mirrored or turned by quarters they may be.
     Untouched,
     /// Also one scale for both directions, and any crop.
     Scaled,
-    /// Also stretched by up to 15 % in one direction, rotated by up to 6 degrees, played at 0.45 to 2.2 times the speed.
+    /// Also stretched by up to 15 % in one direction, rotated by up to 6 degrees, scaled and turned by quarters, played at
+    /// 0.45 to 2.2 times the speed.
     #[default]
     Full,
 }
@@ -219,7 +220,7 @@ impl Detector {
             _ => Effort::Scaled,
         };
         let bounds = (self.ledger.hypotheses(), self.options.sure_log10_p);
-        let views = Views::new(&self.window);
+        let views = Views::new(&self.window, self.examiners.len());
         self.examiners.iter().map(|examiner| examiner.examine(&views, effort, bounds)).collect()
     }
 }

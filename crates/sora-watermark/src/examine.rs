@@ -3,19 +3,17 @@
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
-use rustfft::num_complex::Complex32;
 
 use crate::carrier::{CHIPS, Carriers, PATTERNS, PATTERNS_PER_SECOND, TILE};
-use crate::chips::{Pose, Pyramid};
+use crate::chips::{Orientation, Pose, Pyramid};
 use crate::key::{Key, KeyId};
 use crate::payload::Payload;
 use crate::polar;
-use crate::search::{Candidate, Scratch, Search, isotropic, rotated, speeds, stretched};
+use crate::search::{Candidate, Family, Scratch, Search, Sight};
+use crate::speeds::Speeds;
 use crate::statistic::{Evidence, Sums, evidence, log10_p};
 use crate::window::{Segments, Window};
 
-/// Pilot statistic from which a pose is taken for found; the largest of unmarked clips was 6.5 in the design's runs.
-const PILOT_FOUND: f64 = 7.6;
 /// Candidates of the search that are decoded.
 const CANDIDATES: usize = 3;
 /// A window shorter than a pattern, in seconds, is taken for a still.
@@ -38,15 +36,28 @@ pub(crate) enum View {
     WithoutMotion,
 }
 
-/// A window with the view of it that is dear to make, made once for all keys and only when one needs it.
+/// A window with what is made of it once for all keys, and only when one needs it: the view that is dear to make, and what
+/// the search looks at in each.
 pub(crate) struct Views<'a> {
     as_it_is: &'a Window,
     without_motion: OnceLock<Option<Window>>,
+    /// Whether more than one key looks.
+    several: bool,
+    /// By view.
+    sights: [OnceLock<Sight>; 2],
+    speeds: [OnceLock<Speeds>; 2],
 }
 
 impl<'a> Views<'a> {
-    pub(crate) fn new(window: &'a Window) -> Self {
-        Self { as_it_is: window, without_motion: OnceLock::new() }
+    /// Of a window that so many keys look at.
+    pub(crate) fn new(window: &'a Window, keys: usize) -> Self {
+        Self {
+            as_it_is: window,
+            without_motion: OnceLock::new(),
+            several: keys > 1,
+            sights: Default::default(),
+            speeds: Default::default(),
+        }
     }
 
     fn get(&self, view: View) -> Option<&Window> {
@@ -56,6 +67,16 @@ impl<'a> Views<'a> {
                 self.without_motion.get_or_init(|| self.as_it_is.without_motion()).as_ref()
             }
         }
+    }
+
+    /// What is looked at in a window of a view, at pitches up to `deepest`.
+    fn sight(&self, (view, window): (View, &Window), deepest: f64) -> &Sight {
+        self.sights[view as usize].get_or_init(|| {
+            let still = window.span() < STILL;
+            let image = if still { window.mean() } else { window.lock_in(1.0) };
+            let sight = Sight::new(Pyramid::new(image, window.width, window.height, deepest), still);
+            if self.several { sight.shared() } else { sight }
+        })
     }
 }
 
@@ -191,12 +212,11 @@ impl Work<'_> {
         if self.untouched() || (self.see(View::WithoutMotion) && self.untouched()) {
             return;
         }
-        let still = self.window.span() < STILL;
         let [upright, _] = self.untouched_poses();
-        let image = if still { self.window.mean() } else { self.window.lock_in(1.0) };
         let deepest = if effort == Effort::Untouched { self.base } else { self.base * DEEPEST };
-        let pyramid = Pyramid::new(image, self.window.width, self.window.height, deepest);
-        let search = Search::new(&self.examiner.carriers, &pyramid, still);
+        let sight = self.views.sight((self.view, self.window), deepest);
+        let still = sight.still;
+        let search = Search::new(&self.examiner.carriers, sight);
         let mut scratch = Scratch::new();
         // Untouched in space, any time.
         for pose in self.untouched_poses() {
@@ -207,14 +227,31 @@ impl Work<'_> {
         if self.is_sure() {
             return;
         }
-        let mut candidates = vec![search.at(upright, true, &mut scratch)];
+        let mut candidates = vec![search.at(upright, Orientation::NOT_TURNED, &mut scratch)];
+        // A picture that was turned is told by a strong pilot alone: so many more tries shall not crowd out a weak one.
+        let turned = search.at(upright, Orientation::TURNED, &mut scratch);
+        candidates.extend(Some(turned).filter(Candidate::is_strong));
         if effort != Effort::Untouched && !strong(&candidates) {
-            candidates.extend(search.among(&isotropic(self.base), CANDIDATES));
+            candidates.extend(search.among(
+                Family::Isotropic,
+                self.base,
+                Orientation::NOT_TURNED,
+                CANDIDATES,
+            ));
         }
-        if effort == Effort::Full && !strong(&candidates) {
-            candidates.extend(search.among(&rotated(self.base), CANDIDATES));
-            if !strong(&candidates) {
-                candidates.extend(search.among(&stretched(self.base), CANDIDATES));
+        if effort == Effort::Full {
+            let families = [
+                (Family::Rotated, Orientation::NOT_TURNED),
+                (Family::Stretched, Orientation::NOT_TURNED),
+                (Family::Isotropic, Orientation::TURNED),
+            ];
+            for (family, orientations) in families {
+                if strong(&candidates) {
+                    break;
+                }
+                let found = search.among(family, self.base, orientations, CANDIDATES);
+                let turned = orientations == Orientation::TURNED;
+                candidates.extend(found.into_iter().filter(|found| !turned || found.is_strong()));
             }
         }
         candidates.sort_by(|a, b| b.z.total_cmp(&a.z));
@@ -226,14 +263,14 @@ impl Work<'_> {
             }
         }
         if effort == Effort::Full && !still && !strong(&candidates) {
-            self.search_speeds(upright, &mut scratch);
+            self.search_speeds(&search, upright, &mut scratch);
         }
     }
 
     /// Poses of frames that were not scaled: as they are, and mirrored.
     fn untouched_poses(&self) -> [Pose; 2] {
-        let upright = Pose { pitch: (self.base, self.base), rotation: 0.0, flipped: false };
-        [upright, Pose { flipped: true, ..upright }]
+        let upright = Pose::upright((self.base, self.base));
+        [upright, Pose { orientation: Orientation::NOT_TURNED[1], ..upright }]
     }
 
     /// Tries frames untouched in space and in time, which no search noise can hurt; whether a mark is sure.
@@ -266,7 +303,7 @@ impl Work<'_> {
     /// The shift of a pattern that lies as it was embedded: none, or the mirrored frame's.
     fn untouched_shift(&self, pose: Pose) -> (f64, f64) {
         let chips = self.window.width as f64 / self.base - 1.0;
-        (if pose.flipped { (-chips).rem_euclid(TILE as f64) } else { 0.0 }, 0.0)
+        (if pose.orientation.flipped { (-chips).rem_euclid(TILE as f64) } else { 0.0 }, 0.0)
     }
 
     fn decode_candidate(&mut self, candidate: Candidate, speed: f64, still: bool) {
@@ -286,39 +323,14 @@ impl Work<'_> {
         self.attempt(Hypothesis { view: self.view, pose, shift, offset, speed }, &firsts);
     }
 
-    fn search_speeds(&mut self, upright: Pose, scratch: &mut Scratch) {
+    fn search_speeds(&mut self, search: &Search<'_>, upright: Pose, scratch: &mut Scratch) {
+        let speeds = self.views.speeds[self.view as usize].get_or_init(|| Speeds::new(self.window, upright));
+        let Some((candidate, speed)) = speeds.best(self.window, search, upright) else { return };
         let (width, height) = (self.window.width, self.window.height);
-        // Folding is linear: each bin is folded once, and the lock-in of every speed works on tiles.
-        let tiles: Vec<Vec<Complex32>> = (self.window.bins())
-            .map(|bin| {
-                let mut tile = vec![Complex32::default(); TILE * TILE];
-                Pyramid::new(bin, width, height, self.base).fold(upright, &mut tile);
-                tile
-            })
-            .collect();
-        let unit = Pose { pitch: (1.0, 1.0), ..upright };
-        let carriers = &self.examiner.carriers;
-        let at_speed = |speed: &f64| {
-            let mut image = vec![Complex32::default(); TILE * TILE];
-            for (tile, (cosine, sine)) in tiles.iter().zip(self.window.lock_in_weights(*speed)) {
-                for (out, value) in image.iter_mut().zip(tile) {
-                    *out += Complex32::new(cosine * value.re, sine * value.re);
-                }
-            }
-            let pyramid = Pyramid::new(image, TILE, TILE, 1.0);
-            (Search::new(carriers, &pyramid, false).at(unit, true, &mut Scratch::new()), *speed)
-        };
-        let mut found: Vec<(Candidate, f64)> = speeds().par_iter().map(at_speed).collect();
-        found.sort_by(|a, b| b.0.z.total_cmp(&a.0.z));
-        let Some((_, best)) = found.first().copied() else { return };
-        let finer: Vec<f64> = (-5..=5).map(|i| best * (1.0 + 0.002 * f64::from(i))).collect();
-        let mut fine: Vec<(Candidate, f64)> = finer.par_iter().map(at_speed).collect();
-        fine.sort_by(|a, b| b.0.z.total_cmp(&a.0.z));
-        let Some((candidate, speed)) = fine.first().copied() else { return };
-        let pyramid = Pyramid::new(self.window.lock_in(speed), width, height, self.base);
-        let search = Search::new(carriers, &pyramid, false);
-        let pose = Pose { flipped: candidate.pose.flipped, ..upright };
-        let refined = search.refine(search.at(pose, false, scratch), scratch);
+        let sight = Sight::new(Pyramid::new(self.window.lock_in(speed), width, height, self.base), false);
+        let search = Search::new(&self.examiner.carriers, &sight);
+        let candidate = search.at(upright, &[candidate.pose.orientation], scratch);
+        let refined = search.refine(candidate, scratch);
         self.decode_candidate(refined, speed, false);
     }
 
@@ -462,5 +474,5 @@ fn segments_of<'a>(
 }
 
 fn strong(candidates: &[Candidate]) -> bool {
-    candidates.iter().any(|candidate| candidate.z >= PILOT_FOUND)
+    candidates.iter().any(Candidate::is_strong)
 }

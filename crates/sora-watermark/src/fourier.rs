@@ -1,4 +1,4 @@
-//! The two-dimensional Fourier transform of a 128 x 128 tile.
+//! The two-dimensional Fourier transform of a 128 x 128 tile, and the same of the mark's band alone.
 
 use std::sync::Arc;
 
@@ -6,6 +6,11 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use crate::carrier::TILE;
+
+/// No frequency of the mark has more cycles per tile than this, across or down.
+pub(crate) const REACH: usize = 27;
+/// Frequencies of the band across: from -REACH to REACH.
+pub(crate) const ACROSS: usize = 2 * REACH + 1;
 
 /// Plans and scratch of forward and inverse transforms of one tile; not normalised either way.
 pub(crate) struct TileFft {
@@ -36,6 +41,36 @@ impl TileFft {
         self.run(&*fft, spectrum);
     }
 
+    /// The spectrum of a tile, which is used up, within the band: column by column from -REACH on, rows modulo 128.
+    pub(crate) fn forward_band(&mut self, tile: &mut [Complex32]) -> &[Complex32] {
+        assert_eq!(tile.len(), TILE * TILE, "a tile is 128 x 128");
+        self.forward.process_with_scratch(tile, &mut self.scratch);
+        let columns = &mut self.columns[..ACROSS * TILE];
+        for (row, values) in tile.chunks_exact(TILE).enumerate() {
+            // Negative columns lie at the end.
+            let values = values[TILE - REACH..].iter().chain(&values[..=REACH]);
+            values.enumerate().for_each(|(column, value)| columns[column * TILE + row] = *value);
+        }
+        self.forward.process_with_scratch(columns, &mut self.scratch);
+        columns
+    }
+
+    /// The inverse, 128^2 times too large, of a spectrum that is zero outside the band and is used up: column by column.
+    pub(crate) fn inverse_band(&mut self, spectrum: &mut [Complex32]) -> &[Complex32] {
+        assert_eq!(spectrum.len(), TILE * TILE, "a tile is 128 x 128");
+        let (above, below) = (REACH + 1, TILE - REACH);
+        self.inverse.process_with_scratch(&mut spectrum[..above * TILE], &mut self.scratch);
+        self.inverse.process_with_scratch(&mut spectrum[below * TILE..], &mut self.scratch);
+        for (x, column) in self.columns.chunks_exact_mut(TILE).enumerate() {
+            for row in (0..above).chain(below..TILE) {
+                column[row] = spectrum[row * TILE + x];
+            }
+            column[above..below].fill(Complex32::default());
+        }
+        self.inverse.process_with_scratch(&mut self.columns, &mut self.scratch);
+        &self.columns
+    }
+
     fn run(&mut self, fft: &dyn Fft<f32>, data: &mut [Complex32]) {
         assert_eq!(data.len(), TILE * TILE, "a tile is 128 x 128");
         fft.process_with_scratch(data, &mut self.scratch);
@@ -55,5 +90,46 @@ fn transpose(from: &[Complex32], to: &mut [Complex32]) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(i: usize) -> f32 {
+        ((i * 2_654_435_761) % 1009) as f32 / 1009.0 - 0.5
+    }
+
+    #[test]
+    fn the_band_is_what_the_whole_transform_has_there() {
+        let mut fft = TileFft::new();
+        let tile: Vec<_> = (0..TILE * TILE).map(|i| Complex32::new(noise(i), noise(3 * i + 1))).collect();
+        let (mut whole, mut used_up) = (tile.clone(), tile);
+        fft.forward(&mut whole);
+        let band = fft.forward_band(&mut used_up);
+        for column in 0..ACROSS {
+            for row in 0..TILE {
+                let across = (column + TILE - REACH) % TILE;
+                assert_eq!(band[column * TILE + row], whole[row * TILE + across]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_inverse_of_a_band_is_that_of_the_whole_spectrum() {
+        let mut fft = TileFft::new();
+        let inside = |at: usize| at <= REACH || at >= TILE - REACH;
+        let value = |i: usize| {
+            let value = Complex32::new(noise(i), noise(5 * i + 2));
+            if inside(i % TILE) && inside(i / TILE) { value } else { Complex32::default() }
+        };
+        let spectrum: Vec<_> = (0..TILE * TILE).map(value).collect();
+        let (mut whole, mut used_up) = (spectrum.clone(), spectrum);
+        fft.inverse(&mut whole);
+        // What the transform before left must not show.
+        fft.inverse_band(&mut vec![Complex32::new(1.0, 2.0); TILE * TILE]);
+        let columns = fft.inverse_band(&mut used_up);
+        assert!((0..TILE * TILE).all(|i| columns[i % TILE * TILE + i / TILE] == whole[i]));
     }
 }

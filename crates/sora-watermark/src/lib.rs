@@ -13,6 +13,7 @@
 //! The crate is pure computation: no files, no clock, no media library.
 #![forbid(unsafe_code)]
 
+mod band;
 mod blur;
 mod carrier;
 mod chips;
@@ -33,6 +34,7 @@ mod polar;
 #[cfg(feature = "attacks")]
 pub mod probe;
 mod search;
+mod speeds;
 mod statistic;
 mod strength;
 mod verdict;

@@ -48,7 +48,7 @@ impl Coefficients {
         // What most decodes see.
         let window = window.without_motion().unwrap_or(window);
         let base = window.width.min(window.height) as f64 / CHIPS as f64;
-        let pose = Pose { pitch: (base, base), rotation: 0.0, flipped: false };
+        let pose = Pose::upright((base, base));
         let mut sums = Sums::default();
         sums.add(&evidence(&carriers, &window.segments(0.0, 1.0), pose, (0.0, 0.0)));
         Ok(Self { norm: sums.norm(), groups: sums.into_groups() })

@@ -6,18 +6,24 @@
 //! not charged for them.
 
 use std::f64::consts::TAU;
+use std::sync::OnceLock;
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 use rustfft::num_complex::{Complex32, Complex64};
 
+use crate::band::Band;
 use crate::carrier::{Carriers, RINGS, TILE};
-use crate::chips::{Pose, Pyramid};
-use crate::fourier::TileFft;
+use crate::chips::{Orientation, Pose, Pyramid};
+use crate::fourier::{REACH, TileFft};
 
 /// Temporal phases tried in half a cycle.
 const PHASES: usize = 4;
 /// Largest whitened magnitude of a bin: a periodic host cannot fake a pilot with a few strong lines.
 const LIMIT: f32 = 2.0;
+
+/// Pilot statistic from which a pose is taken for found; the largest of unmarked clips was 6.5 in the design's runs.
+const FOUND: f64 = 7.6;
 
 /// A pose with the shift and the phase at which the pilot fits best.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,23 +37,76 @@ pub(crate) struct Candidate {
     pub(crate) z: f64,
 }
 
+impl Candidate {
+    /// Whether its pose is taken for found.
+    pub(crate) fn is_strong(&self) -> bool {
+        self.z >= FOUND
+    }
+}
+
 /// Whitened pilot coefficients at one pose: cosine and sine part per frequency.
 struct Pilot {
     cosine: Vec<Complex32>,
     sine: Vec<Complex32>,
 }
 
+/// Poses that are searched together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// One pitch for both directions, from 0.42 to 2.3 times the base.
+    Isotropic,
+    /// Rotated by up to 6 degrees, with a little scale.
+    Rotated,
+    /// Stretched by up to 15 % in one direction, the other as it was: an aspect ratio changed without a crop.
+    Stretched,
+}
+
+impl Family {
+    const NUMBER: usize = 3;
+
+    fn poses(self, base: f64) -> Vec<Pose> {
+        match self {
+            Self::Isotropic => isotropic(base),
+            Self::Rotated => rotated(base),
+            Self::Stretched => stretched(base),
+        }
+    }
+}
+
+/// What a window shows of a pilot, whichever key's: the images of its lock-in, and what they are folded to.
+pub(crate) struct Sight {
+    pyramid: Pyramid,
+    /// A mean instead of a lock-in: there is no sine part and no phase.
+    pub(crate) still: bool,
+    /// Where several keys look: the bands of the families' poses, each made by the first that asks.
+    shared: Option<[OnceLock<Vec<Band>>; Family::NUMBER]>,
+}
+
+impl Sight {
+    pub(crate) fn new(pyramid: Pyramid, still: bool) -> Self {
+        Self { pyramid, still, shared: None }
+    }
+
+    /// The same, for several keys.
+    pub(crate) fn shared(self) -> Self {
+        Self { shared: Some(Default::default()), ..self }
+    }
+
+    fn band(&self, pose: Pose, scratch: &mut Scratch) -> Band {
+        self.pyramid.fold(pose, &mut scratch.tile);
+        Band::new(&mut scratch.tile, &mut scratch.fft)
+    }
+}
+
 /// Correlates windows with one key's pilot.
 pub(crate) struct Search<'a> {
     carriers: &'a Carriers,
-    pub(crate) pyramid: &'a Pyramid,
-    /// A mean instead of a lock-in: there is no sine part and no phase.
-    still: bool,
+    sight: &'a Sight,
 }
 
 /// Memory of one thread.
 pub(crate) struct Scratch {
-    fft: TileFft,
+    pub(crate) fft: TileFft,
     tile: Vec<Complex32>,
 }
 
@@ -58,21 +117,19 @@ impl Scratch {
 }
 
 impl<'a> Search<'a> {
-    pub(crate) fn new(carriers: &'a Carriers, pyramid: &'a Pyramid, still: bool) -> Self {
-        Self { carriers, pyramid, still }
+    pub(crate) fn new(carriers: &'a Carriers, sight: &'a Sight) -> Self {
+        Self { carriers, sight }
     }
 
-    /// The pilot's coefficients at this pose, whitened by rings, outliers limited.
+    /// The pilot's coefficients at this pose.
     fn pilot(&self, pose: Pose, scratch: &mut Scratch) -> Pilot {
-        self.pyramid.fold(pose, &mut scratch.tile);
-        scratch.fft.forward(&mut scratch.tile);
-        self.pilot_of_spectrum(&scratch.tile, pose.flipped)
+        self.pilot_in(&self.sight.band(pose, scratch), pose.orientation)
     }
 
-    fn pilot_of_spectrum(&self, spectrum: &[Complex32], flipped: bool) -> Pilot {
+    /// The pilot's coefficients in a band, whitened by rings, outliers limited.
+    fn pilot_in(&self, band: &Band, orientation: Orientation) -> Pilot {
         let frequencies = &self.carriers.pilot;
-        let parts =
-            frequencies.iter().map(|f| split(spectrum, if flipped { f.flipped_index() } else { f.index() }));
+        let parts = frequencies.iter().map(|frequency| band.at(frequency.both(), orientation));
         let (mut cosine, mut sine): (Vec<_>, Vec<_>) = parts.unzip();
         let power: Vec<f32> = cosine.iter().zip(&sine).map(|(c, s)| c.norm_sqr() + s.norm_sqr()).collect();
         let (mut sums, mut counts) = ([0.0; RINGS], [0.0f32; RINGS]);
@@ -89,24 +146,32 @@ impl<'a> Search<'a> {
         Pilot { cosine, sine }
     }
 
-    /// The best shift and phase at a pose, to a whole chip. Both mirrorings when `both`.
-    pub(crate) fn at(&self, pose: Pose, both: bool, scratch: &mut Scratch) -> Candidate {
-        self.pyramid.fold(pose, &mut scratch.tile);
-        scratch.fft.forward(&mut scratch.tile);
-        let spectrum = scratch.tile.clone();
-        let mut best = self.all_shifts(&spectrum, pose, scratch);
-        if both {
-            let other = self.all_shifts(&spectrum, Pose { flipped: !pose.flipped, ..pose }, scratch);
-            if other.z > best.z {
-                best = other;
+    /// The best shift and phase at a pose, to a whole chip, in any of these orientations instead of its own.
+    pub(crate) fn at(&self, pose: Pose, orientations: &[Orientation], scratch: &mut Scratch) -> Candidate {
+        self.best_in(&self.sight.band(pose, scratch), pose, orientations, scratch)
+    }
+
+    /// The same in the band of a pose.
+    pub(crate) fn best_in(
+        &self,
+        band: &Band,
+        pose: Pose,
+        orientations: &[Orientation],
+        scratch: &mut Scratch,
+    ) -> Candidate {
+        let mut best = Candidate { pose, shift: (0.0, 0.0), phase: 0.0, z: 0.0 };
+        for orientation in orientations {
+            let found = self.all_shifts(band, Pose { orientation: *orientation, ..pose }, scratch);
+            if found.z > best.z {
+                best = found;
             }
         }
         best
     }
 
-    /// The best shift and phase of a folded spectrum.
-    fn all_shifts(&self, spectrum: &[Complex32], pose: Pose, scratch: &mut Scratch) -> Candidate {
-        let pilot = self.pilot_of_spectrum(spectrum, pose.flipped);
+    /// The best shift and phase in a band.
+    fn all_shifts(&self, band: &Band, pose: Pose, scratch: &mut Scratch) -> Candidate {
+        let pilot = self.pilot_in(band, pose.orientation);
         // Cosine and sine correlations in one transform, as real and imaginary part.
         let tile = &mut scratch.tile;
         tile.fill(Complex32::default());
@@ -117,27 +182,23 @@ impl<'a> Search<'a> {
             tile[frequency.index()] = (cosine + turn * sine) * 0.5;
             tile[frequency.mirror()] = (cosine.conj() + turn * sine.conj()) * 0.5;
         }
-        scratch.fft.inverse(tile);
+        let columns = scratch.fft.inverse_band(tile);
         let norms = pilot.norms();
         let mut best = Candidate { pose, shift: (0.0, 0.0), phase: 0.0, z: 0.0 };
-        let phases = if self.still { 1 } else { PHASES };
-        for step in 0..phases {
-            let phase = std::f64::consts::PI * step as f64 / phases as f64;
-            let (sin, cos) = phase.sin_cos();
-            let scale = 1.0 / norms.at(phase);
-            let (a, b) = ((cos * scale) as f32, (sin * scale) as f32);
-            let value = |value: &Complex32| a * value.re + b * value.im;
-            let (mut most, mut place) = (0.0f32, 0);
-            for (i, found) in tile.iter().enumerate() {
-                let found = value(found).abs();
-                if found > most {
-                    (most, place) = (found, i);
-                }
-            }
+        let phase = |step: usize| std::f64::consts::PI * step as f64 / PHASES as f64;
+        let factors: [(f32, f32); PHASES] = std::array::from_fn(|step| {
+            let (sin, cos) = phase(step).sin_cos();
+            let scale = 1.0 / norms.at(phase(step));
+            ((cos * scale) as f32, (sin * scale) as f32)
+        });
+        let phases = if self.sight.still { 1 } else { PHASES };
+        for (step, (most, place)) in peaks(columns, &factors[..phases]).into_iter().enumerate() {
             if f64::from(most) > best.z {
-                let turn = if value(&tile[place]) < 0.0 { std::f64::consts::PI } else { 0.0 };
-                let shift = ((place % TILE) as f64, (place / TILE) as f64);
-                best = Candidate { pose, shift, phase: phase + turn, z: f64::from(most) };
+                let (a, b) = factors[step];
+                let value = a * columns[place].re + b * columns[place].im;
+                let turn = if value < 0.0 { std::f64::consts::PI } else { 0.0 };
+                let shift = ((place / TILE) as f64, (place % TILE) as f64);
+                best = Candidate { pose, shift, phase: phase(step) + turn, z: f64::from(most) };
             }
         }
         best
@@ -148,7 +209,7 @@ impl<'a> Search<'a> {
         let norms = pilot.norms();
         let value = |shift: (f64, f64)| {
             let (cosine, sine) = self.correlate(pilot, shift);
-            let phase = if self.still {
+            let phase = if self.sight.still {
                 if cosine < 0.0 { std::f64::consts::PI } else { 0.0 }
             } else {
                 sine.atan2(cosine)
@@ -178,8 +239,9 @@ impl<'a> Search<'a> {
 
     fn correlate(&self, pilot: &Pilot, shift: (f64, f64)) -> (f64, f64) {
         let (mut cosine, mut sine) = (0.0, 0.0);
+        let phases = Phases::new(shift);
         for (i, frequency) in self.carriers.pilot.iter().enumerate() {
-            let turn = phase_of(frequency.column, frequency.row, shift) * self.carriers.pilot_signs[i].conj();
+            let turn = phases.of(frequency.both()) * self.carriers.pilot_signs[i].conj();
             cosine += f64::from((turn * pilot.cosine[i]).re);
             sine += f64::from((turn * pilot.sine[i]).re);
         }
@@ -228,17 +290,32 @@ impl<'a> Search<'a> {
         best
     }
 
-    /// The best candidates among many poses, strongest first, poses near a stronger one left out.
-    pub(crate) fn among(&self, poses: &[Pose], keep: usize) -> Vec<Candidate> {
-        let mut found: Vec<Candidate> =
-            poses.par_iter().map_init(Scratch::new, |scratch, pose| self.at(*pose, true, scratch)).collect();
+    /// The best candidates among the poses of a family in any of these orientations, strongest first, poses near a stronger
+    /// one left out.
+    pub(crate) fn among(
+        &self,
+        family: Family,
+        base: f64,
+        orientations: &[Orientation],
+        keep: usize,
+    ) -> Vec<Candidate> {
+        let poses = family.poses(base);
+        let shared = self.sight.shared.as_ref().map(|bands| {
+            let band = |scratch: &mut Scratch, pose: &Pose| self.sight.band(*pose, scratch);
+            bands[family as usize].get_or_init(|| poses.par_iter().map_init(Scratch::new, band).collect())
+        });
+        let best = |scratch: &mut Scratch, (i, pose): (usize, &Pose)| match shared {
+            Some(bands) => self.best_in(&bands[i], *pose, orientations, scratch),
+            None => self.at(*pose, orientations, scratch),
+        };
+        let mut found: Vec<Candidate> = poses.par_iter().enumerate().map_init(Scratch::new, best).collect();
         found.sort_by(|a, b| b.z.total_cmp(&a.z));
         let mut kept: Vec<Candidate> = Vec::new();
         for candidate in found {
             let near = |other: &Candidate| {
                 let ratio = |a: f64, b: f64| (a / b - 1.0).abs() < 0.012;
                 let (a, b) = (candidate.pose, other.pose);
-                a.flipped == b.flipped
+                a.orientation == b.orientation
                     && ratio(a.pitch.0, b.pitch.0)
                     && ratio(a.pitch.1, b.pitch.1)
                     && (a.rotation - b.rotation).abs() < 0.012
@@ -280,53 +357,74 @@ impl Norms {
     }
 }
 
-/// The spectra of two real images that were transformed as one complex image, at one bin.
-pub(crate) fn split(spectrum: &[Complex32], index: usize) -> (Complex32, Complex32) {
-    let wrap = |value: usize| (TILE - value) % TILE;
-    let mirror = wrap(index / TILE) * TILE + wrap(index % TILE);
-    let (here, there) = (spectrum[index], spectrum[mirror].conj());
-    let difference = here - there;
-    ((here + there) * 0.5, Complex32::new(difference.im, -difference.re) * 0.5)
+/// The factors that undo a shift of the pattern, by frequency.
+pub(crate) struct Phases {
+    /// By cycles per tile, from none on.
+    across: [Complex64; REACH + 1],
+    down: [Complex64; REACH + 1],
 }
 
-/// The factor that undoes a shift of the pattern, for one frequency.
-pub(crate) fn phase_of(column: i32, row: i32, shift: (f64, f64)) -> Complex32 {
-    let turns = (f64::from(column) * shift.0 + f64::from(row) * shift.1) / TILE as f64;
-    let value = Complex64::cis(TAU * turns);
-    Complex32::new(value.re as f32, value.im as f32)
+impl Phases {
+    pub(crate) fn new((across, down): (f64, f64)) -> Self {
+        let of = |shift: f64| {
+            std::array::from_fn(|cycles| Complex64::cis(TAU * cycles as f64 * shift / TILE as f64))
+        };
+        Self { across: of(across), down: of(down) }
+    }
+
+    pub(crate) fn of(&self, (column, row): (i32, i32)) -> Complex32 {
+        let part = |phases: &[Complex64; REACH + 1], cycles: i32| {
+            let phase = phases[cycles.unsigned_abs() as usize];
+            if cycles < 0 { phase.conj() } else { phase }
+        };
+        let value = part(&self.across, column) * part(&self.down, row);
+        Complex32::new(value.re as f32, value.im as f32)
+    }
 }
 
-/// Poses of one pitch for both directions, from 0.42 to 2.3 times `base`.
-pub(crate) fn isotropic(base: f64) -> Vec<Pose> {
+/// For each pair of factors: the largest magnitude of the first times the real and the second times the imaginary part, and
+/// where it is.
+#[multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn peaks(values: &[Complex32], factors: &[(f32, f32)]) -> Vec<(f32, usize)> {
+    // Of numbers that are not negative, the largest has the largest bits, and whole numbers are compared in any order.
+    let bits = |(a, b): (f32, f32), re: f32, im: f32| (a * re + b * im).abs().to_bits();
+    let mut peaks = vec![(0u32, 0); factors.len()];
+    for (number, values) in values.chunks_exact(TILE).enumerate() {
+        let (mut real, mut imaginary) = ([0.0f32; TILE], [0.0f32; TILE]);
+        for ((real, imaginary), value) in real.iter_mut().zip(&mut imaginary).zip(values) {
+            (*real, *imaginary) = (value.re, value.im);
+        }
+        for (peak, factors) in peaks.iter_mut().zip(factors) {
+            let all = || real.iter().zip(&imaginary).map(|(re, im)| bits(*factors, *re, *im));
+            let most = all().fold(0, u32::max);
+            if most > peak.0 {
+                *peak = (most, number * TILE + all().position(|bits| bits == most).unwrap_or(0));
+            }
+        }
+    }
+    peaks.into_iter().map(|(most, place)| (f32::from_bits(most), place)).collect()
+}
+
+fn isotropic(base: f64) -> Vec<Pose> {
     let (from, to, step) = (0.42f64.ln(), 2.3f64.ln(), 0.0035);
     let count = ((to - from) / step) as usize;
     let pose = |i: usize| {
         let pitch = base * (from + i as f64 * step).exp();
-        Pose { pitch: (pitch, pitch), rotation: 0.0, flipped: false }
+        Pose::upright((pitch, pitch))
     };
     (0..=count).map(pose).collect()
 }
 
-/// Poses stretched by up to 15 % in one direction, the other as it was: an aspect ratio changed without a crop.
-pub(crate) fn stretched(base: f64) -> Vec<Pose> {
-    let pose = |pitch| Pose { pitch, rotation: 0.0, flipped: false };
+fn stretched(base: f64) -> Vec<Pose> {
     let ratios = (-60..=60).filter(|i| *i != 0).map(|i| base * (1.0 + 0.0025 * f64::from(i)));
-    ratios.flat_map(|pitch| [pose((pitch, base)), pose((base, pitch))]).collect()
+    ratios.flat_map(|pitch| [(pitch, base), (base, pitch)].map(Pose::upright)).collect()
 }
 
-/// Poses rotated by up to 6 degrees, with a little scale.
-pub(crate) fn rotated(base: f64) -> Vec<Pose> {
+fn rotated(base: f64) -> Vec<Pose> {
     let all = (-18..=18).flat_map(|turn| (-3..=3).map(move |scale| (turn, scale)));
     let pose = |(turn, scale)| {
         let pitch = base * (1.0 + 0.005 * f64::from(scale));
-        Pose { pitch: (pitch, pitch), rotation: (f64::from(turn) / 3.0).to_radians(), flipped: false }
+        Pose { rotation: (f64::from(turn) / 3.0).to_radians(), ..Pose::upright((pitch, pitch)) }
     };
     all.filter(|(turn, _): &(i32, i32)| *turn != 0).map(pose).collect()
-}
-
-/// Playback speeds from 0.45 to 2.2 in steps of 2 %.
-pub(crate) fn speeds() -> Vec<f64> {
-    let (from, to, step) = (0.45f64.ln(), 2.2f64.ln(), 0.02);
-    let count = ((to - from) / step) as usize;
-    (0..=count).map(|i| (from + f64::from(i as u32) * step).exp()).collect()
 }

@@ -22,12 +22,13 @@
 
 use rustfft::num_complex::Complex32;
 
+use crate::band::Band;
 use crate::carrier::{Carriers, PATTERNS, RINGS, TILE};
 use crate::chips::{Pose, Pyramid};
 use crate::fourier::TileFft;
 use crate::payload::Payload;
 use crate::polar;
-use crate::search::{phase_of, split};
+use crate::search::Phases;
 use crate::window::Segments;
 
 /// Largest whitened magnitude of a coefficient.
@@ -68,6 +69,7 @@ struct Coefficients {
 pub(crate) fn evidence(carriers: &Carriers, segments: &Segments, pose: Pose, shift: (f64, f64)) -> Evidence {
     let mut fft = TileFft::new();
     let mut tile = vec![Complex32::default(); TILE * TILE];
+    let phases = Phases::new(shift);
     let mut coefficients = Vec::with_capacity(segments.all.len());
     for pair in segments.all.chunks(2) {
         let (first, second) = (&pair[0].image, pair.get(1).map(|segment| &segment.image));
@@ -75,9 +77,9 @@ pub(crate) fn evidence(carriers: &Carriers, segments: &Segments, pose: Pose, shi
         let image = first.data.iter().enumerate().map(value);
         let pyramid = Pyramid::for_pose(image.collect(), first.width, first.height, pose);
         pyramid.fold(pose, &mut tile);
-        fft.forward(&mut tile);
+        let band = Band::new(&mut tile, &mut fft);
         for part in 0..pair.len() {
-            coefficients.push(Coefficients::new(carriers, &tile, pose, shift, part));
+            coefficients.push(Coefficients::new(carriers, &band, (pose, &phases), part));
         }
     }
     let polarity = |number: i64| if number.rem_euclid(2) == 0 { 1.0 } else { -1.0 };
@@ -95,11 +97,10 @@ pub(crate) fn evidence(carriers: &Carriers, segments: &Segments, pose: Pose, shi
 }
 
 impl Coefficients {
-    fn new(carriers: &Carriers, spectrum: &[Complex32], pose: Pose, shift: (f64, f64), part: usize) -> Self {
+    fn new(carriers: &Carriers, band: &Band, (pose, phases): (Pose, &Phases), part: usize) -> Self {
         let value = |frequency: &crate::carrier::Frequency| {
-            let index = if pose.flipped { frequency.flipped_index() } else { frequency.index() };
-            let (first, second) = split(spectrum, index);
-            (if part == 0 { first } else { second }) * phase_of(frequency.column, frequency.row, shift)
+            let (first, second) = band.at(frequency.both(), pose.orientation);
+            (if part == 0 { first } else { second }) * phases.of(frequency.both())
         };
         let mut pilot: Vec<Complex32> = carriers.pilot.iter().map(value).collect();
         let mut payload: Vec<Complex32> = carriers.payload.iter().map(value).collect();

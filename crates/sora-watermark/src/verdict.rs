@@ -74,7 +74,9 @@ pub struct Geometry {
     pub shift_y: f64,
     /// Mirrored left to right.
     pub flipped: bool,
-    /// Rotation in degrees.
+    /// Then turned clockwise by so many quarters, 0 to 3. Scales and rotation are those of the turned frames.
+    pub quarter_turns: u8,
+    /// Rotation in degrees, beside the quarters.
     pub rotation: f64,
     /// Playback speed relative to that of the marked clip.
     pub speed: f64,

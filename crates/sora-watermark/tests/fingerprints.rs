@@ -93,6 +93,24 @@ fn a_clip_is_known_again_after_crop_flip_scale_stretch_and_cut() {
 }
 
 #[test]
+fn a_clip_is_known_again_after_it_was_turned() {
+    for (name, clip) in [("world 3", world(3, 320, 256)), ("texture 1", texture(320, 256, 32, 8.0, 1))] {
+        let marked = clip.marked(payload());
+        let kept = of_marked(&marked);
+        let changes: [(&str, Clip); 4] = [
+            ("turned", marked.turned()),
+            ("upside down", marked.turned().turned()),
+            ("mirrored and turned", marked.flipped().turned()),
+            ("turned and cropped", marked.turned().turned().turned().cropped(30, 41, 190, 231)),
+        ];
+        for (change, changed) in changes {
+            let found = likeness(&kept, &changed);
+            assert_eq!(found.agreement(), Agreement::Agrees, "{name}, {change}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_mark_on_another_clip_is_not_believed() {
     let clips: Vec<_> = clips().into_iter().map(|(name, clip)| (name, clip.marked(payload()))).collect();
     let kept: Vec<_> = clips.iter().map(|(name, clip)| (name, of_marked(clip))).collect();

@@ -128,6 +128,49 @@ fn faster_and_slower_playback_is_found() {
 }
 
 #[test]
+fn turned_and_mirrored_frames_are_found() {
+    let clip = texture(200, 136, 32, 8.0, 13).marked(id(5));
+    let mut turned = clip.clone();
+    for quarters in 0..4u8 {
+        for flipped in [false, true] {
+            let seen = if flipped { turned.flipped() } else { turned.clone() };
+            let verdict = detect(&seen, Options::default());
+            assert_eq!(verdict.payload(), Some(id(5)), "{quarters} {flipped}: best z {}", verdict.best_z);
+            let geometry = verdict.marks[0].geometry;
+            // Mirroring comes first in a geometry: of what is turned and then mirrored, the turn is the other way round.
+            let expected = if flipped { (4 - quarters) % 4 } else { quarters };
+            assert_eq!((geometry.flipped, geometry.quarter_turns), (flipped, expected), "{geometry:?}");
+        }
+        turned = turned.turned();
+    }
+}
+
+#[test]
+fn a_clip_turned_and_cropped_is_found() {
+    let clip = texture(300, 220, 32, 8.0, 14).marked(id(5)).turned().cropped(21, 33, 170, 190);
+    let verdict = detect(&clip, Options::default());
+    assert_eq!(verdict.payload(), Some(id(5)), "best z {}", verdict.best_z);
+    assert_eq!(verdict.marks[0].geometry.quarter_turns, 1);
+}
+
+#[test]
+fn several_keys_see_what_each_sees_alone() {
+    let (mine, other) = (Key::from_bytes([3; 32]), Key::from_bytes([4; 32]));
+    let clip = texture(256, 192, 24, 8.0, 15).marked_with(&mine, id(6), Strength::Standard).scaled(178, 134);
+    let under = |keys: Vec<Key>| {
+        let mut detector = detector(keys, Options::default());
+        clip.push(&mut detector);
+        detector.verdict()
+    };
+    let alone = [&mine, &other].map(|key| under(vec![key.clone()]));
+    let together = under(vec![other, mine]);
+    assert_eq!(together.hypotheses, alone[0].hypotheses + alone[1].hypotheses);
+    assert_eq!((together.marks.len(), alone[0].marks.len(), alone[1].marks.len()), (1, 1, 0));
+    let (a, b) = (&together.marks[0], &alone[0].marks[0]);
+    assert_eq!((a.payload, a.key, a.z, a.geometry), (b.payload, b.key, b.z, b.geometry));
+}
+
+#[test]
 fn rotation_is_found() {
     let clip = texture(256, 256, 32, 8.0, 11).marked(id(4));
     // A few degrees less, and the low frequencies already show at the upright pose, which is tried first.

@@ -147,11 +147,11 @@ pub enum Command {
 /// How far to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Depth {
-    /// Frames as they were marked, or mirrored.
+    /// Frames as they were marked, mirrored or turned by quarters.
     Untouched,
     /// Also scaled and cropped.
     Scaled,
-    /// Also stretched, rotated up to 6 degrees, at another speed.
+    /// Also stretched, rotated up to 6 degrees, scaled and turned, at another speed.
     Full,
 }
 

@@ -69,7 +69,9 @@ pub struct ReportedMark {
     pub scale: [f64; 2],
     /// Mirrored left to right.
     pub flipped: bool,
-    /// In degrees.
+    /// Then turned clockwise by so many quarters.
+    pub quarter_turns: u8,
+    /// In degrees, beside these.
     pub rotation: f64,
     /// Relative to the marked video.
     pub speed: f64,
@@ -187,6 +189,7 @@ impl ReportedMark {
                 .collect(),
             scale: [mark.geometry.scale_x, mark.geometry.scale_y],
             flipped: mark.geometry.flipped,
+            quarter_turns: mark.geometry.quarter_turns,
             rotation: mark.geometry.rotation,
             speed: mark.geometry.speed,
         }
@@ -202,6 +205,9 @@ impl ReportedMark {
         }
         if self.flipped {
             changes.push("mirrored".into());
+        }
+        if self.quarter_turns > 0 {
+            changes.push(format!("turned clockwise by {} degrees", 90 * u16::from(self.quarter_turns)));
         }
         if self.rotation.abs() >= 0.1 {
             changes.push(format!("rotated by {:.1} degrees", self.rotation));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{CELL, CYCLE, Fingerprint, MOST_BYTES, STEP, Sample};
 use crate::blur::Plane;
 use crate::carrier::CHIPS;
+use crate::chips::{Axis, Orientation};
 use crate::front_end::Rasteriser;
 use crate::plane::LumaPlane;
 use crate::verdict::{Geometry, Mark, TimeRange};
@@ -129,7 +130,7 @@ struct View {
     size: (f64, f64),
     pitch: (f64, f64),
     shift: (f64, f64),
-    flipped: bool,
+    orientation: Orientation,
     /// In radians.
     rotation: f64,
 }
@@ -138,21 +139,28 @@ impl View {
     fn new(raster: &Plane, geometry: Option<&Geometry>, whole: Option<(usize, usize)>) -> Self {
         let size = (raster.width as f64, raster.height as f64);
         let base = size.0.min(size.1) / CHIPS as f64;
+        let orientation = geometry.map_or(Orientation::UPRIGHT, |geometry| Orientation {
+            flipped: geometry.flipped,
+            quarter_turns: geometry.quarter_turns,
+        });
         if let Some((width, height)) = whole {
             let chip = width.min(height) as f64 / CHIPS as f64;
             let chips = (width as f64 / chip, height as f64 / chip);
-            let flipped = geometry.is_some_and(|geometry| geometry.flipped);
-            let shift = (if flipped { 1.0 - chips.0 } else { 0.0 }, 0.0);
-            let pitch = (size.0 / chips.0, size.1 / chips.1);
-            return Self { size, pitch, shift, flipped, rotation: 0.0 };
+            // Where the marked frame's way across leads back, its last chip is seen first.
+            let (across, down) = orientation.axes();
+            let shift = |axis: Axis, chips: f64| if axis.back { 1.0 - chips } else { 0.0 };
+            let seen = if across.down { (chips.1, chips.0) } else { chips };
+            let pitch = (size.0 / seen.0, size.1 / seen.1);
+            let shift = (shift(across, chips.0), shift(down, chips.1));
+            return Self { size, pitch, shift, orientation, rotation: 0.0 };
         }
         match geometry {
-            None => Self { size, pitch: (base, base), shift: (0.0, 0.0), flipped: false, rotation: 0.0 },
+            None => Self { size, pitch: (base, base), shift: (0.0, 0.0), orientation, rotation: 0.0 },
             Some(geometry) => Self {
                 size,
                 pitch: (geometry.scale_x * base, geometry.scale_y * base),
                 shift: (geometry.shift_x, geometry.shift_y),
-                flipped: geometry.flipped,
+                orientation,
                 rotation: geometry.rotation.to_radians(),
             },
         }
@@ -161,8 +169,9 @@ impl View {
     /// Place in the raster of a place in the marked frame, given in chips from its upper left corner. The inverse
     /// of what the detector's folding does.
     fn place(&self, (u, v): (f64, f64)) -> (f64, f64) {
-        let across = if self.flipped { 1.0 - u - self.shift.0 } else { u + self.shift.0 };
-        let down = v + self.shift.1;
+        // Patterns shift, and pictures are turned, about the middle of a chip.
+        let (across, down) = self.orientation.seen((u - 0.5 + self.shift.0, v - 0.5 + self.shift.1));
+        let (across, down) = (across + 0.5, down + 0.5);
         if self.rotation == 0.0 {
             return (across * self.pitch.0, down * self.pitch.1);
         }
@@ -176,14 +185,18 @@ impl View {
     /// The cells that can be seen whole: the first, and how many.
     fn cells(&self) -> ((i64, i64), (usize, usize)) {
         let chips = (self.size.0 / self.pitch.0, self.size.1 / self.pitch.1);
-        let from = if self.flipped { 1.0 - self.shift.0 - chips.0 } else { -self.shift.0 };
-        let range = |from: f64, length: f64| {
+        let (across, down) = self.orientation.axes();
+        let span = |axis: Axis, shift: f64| {
+            let length = if axis.down { chips.1 } else { chips.0 };
+            (if axis.back { 1.0 - shift - length } else { -shift }, length)
+        };
+        let range = |(from, length): (f64, f64)| {
             let cell = CELL as f64;
             let first = ((from - SLACK) / cell).ceil();
             let last = ((from + length + SLACK) / cell).floor();
             (first as i64, (last - first).max(0.0) as usize)
         };
-        let ((x, columns), (y, rows)) = (range(from, chips.0), range(-self.shift.1, chips.1));
+        let ((x, columns), (y, rows)) = (range(span(across, self.shift.0)), range(span(down, self.shift.1)));
         ((x, y), (columns, rows))
     }
 

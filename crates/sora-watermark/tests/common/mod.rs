@@ -101,6 +101,11 @@ impl Clip {
         self.map(self.width, self.height, |frame, x, y| frame[y * self.width + self.width - 1 - x])
     }
 
+    /// Turned clockwise by a quarter.
+    pub fn turned(&self) -> Self {
+        self.map(self.height, self.width, |frame, x, y| frame[(self.height - 1 - x) * self.width + y])
+    }
+
     /// Bilinear.
     pub fn scaled(&self, width: usize, height: usize) -> Self {
         self.map(width, height, |frame, x, y| {

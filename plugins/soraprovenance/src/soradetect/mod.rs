@@ -20,7 +20,7 @@
 //! | `z`, `log10-p` (double) | its statistic, and the bound on the probability, as a logarithm, that a stream without a mark under these keys is called marked |
 //! | `start`, `end` (uint64) | stream time of the first and the last moment with the mark, in nanoseconds |
 //! | `conflict` (boolean) | two ids under one key |
-//! | `marks` (array of structures) | all accepted marks, the surest first: `id`, `key-id`, `z`, `log10-p`, `start`, `end`, `flipped`, `scale-x`, `scale-y`, `rotation`, `speed` |
+//! | `marks` (array of structures) | all accepted marks, the surest first: `id`, `key-id`, `z`, `log10-p`, `start`, `end`, `flipped`, `quarter-turns` (clockwise, after mirroring), `scale-x`, `scale-y`, `rotation`, `speed` |
 //! | `expected` (boolean), `expected-log10-p` (double) | how `expect-id` fared, where it is set |
 //! | `frames`, `dropped` (uint64) | frames analysed and frames left out |
 //!
@@ -44,15 +44,18 @@ glib::wrapper! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstSoraDetectSearch")]
 pub enum Search {
-    /// Frames as they were marked, or mirrored.
-    #[enum_value(name = "Frames as they were marked, or mirrored", nick = "untouched")]
+    /// Frames as they were marked, mirrored or turned by quarters.
+    #[enum_value(name = "Frames as they were marked, mirrored or turned by quarters", nick = "untouched")]
     Untouched,
     /// Also scaled and cropped.
     #[enum_value(name = "Also scaled and cropped", nick = "scaled")]
     Scaled,
     /// Also stretched, rotated a little, slower or faster.
     #[default]
-    #[enum_value(name = "Also stretched, rotated up to 6 degrees, at another speed", nick = "full")]
+    #[enum_value(
+        name = "Also stretched, rotated up to 6 degrees, scaled and turned, at another speed",
+        nick = "full"
+    )]
     Full,
 }
 

@@ -47,6 +47,7 @@ fn of_mark(mark: &Mark, origin: gst::ClockTime) -> gst::Structure {
         .field("flipped", mark.geometry.flipped)
         .field("scale-x", mark.geometry.scale_x)
         .field("scale-y", mark.geometry.scale_y)
+        .field("quarter-turns", i32::from(mark.geometry.quarter_turns))
         .field("rotation", mark.geometry.rotation)
         .field("speed", mark.geometry.speed)
         .build()
