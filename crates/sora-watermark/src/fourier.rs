@@ -12,6 +12,9 @@ pub(crate) const REACH: usize = 27;
 /// Frequencies of the band across: from -REACH to REACH.
 pub(crate) const ACROSS: usize = 2 * REACH + 1;
 
+/// Rows or columns that are transposed together: all of a tile's would be in each other's way in a cache.
+const BLOCK: usize = 16;
+
 /// Plans and scratch of forward and inverse transforms of one tile; not normalised either way.
 pub(crate) struct TileFft {
     forward: Arc<dyn Fft<f32>>,
@@ -46,10 +49,14 @@ impl TileFft {
         assert_eq!(tile.len(), TILE * TILE, "a tile is 128 x 128");
         self.forward.process_with_scratch(tile, &mut self.scratch);
         let columns = &mut self.columns[..ACROSS * TILE];
-        for (row, values) in tile.chunks_exact(TILE).enumerate() {
-            // Negative columns lie at the end.
-            let values = values[TILE - REACH..].iter().chain(&values[..=REACH]);
-            values.enumerate().for_each(|(column, value)| columns[column * TILE + row] = *value);
+        for first in (0..TILE).step_by(BLOCK) {
+            for (column, values) in columns.chunks_exact_mut(TILE).enumerate() {
+                // Negative columns lie at the end.
+                let from = (column + TILE - REACH) % TILE;
+                for row in first..first + BLOCK {
+                    values[row] = tile[row * TILE + from];
+                }
+            }
         }
         self.forward.process_with_scratch(columns, &mut self.scratch);
         columns
@@ -61,14 +68,21 @@ impl TileFft {
         let (above, below) = (REACH + 1, TILE - REACH);
         self.inverse.process_with_scratch(&mut spectrum[..above * TILE], &mut self.scratch);
         self.inverse.process_with_scratch(&mut spectrum[below * TILE..], &mut self.scratch);
-        for (x, column) in self.columns.chunks_exact_mut(TILE).enumerate() {
+        for (block, columns) in self.columns.chunks_exact_mut(BLOCK * TILE).enumerate() {
             for row in (0..above).chain(below..TILE) {
-                column[row] = spectrum[row * TILE + x];
+                let values = &spectrum[row * TILE + block * BLOCK..][..BLOCK];
+                values.iter().enumerate().for_each(|(x, value)| columns[x * TILE + row] = *value);
             }
-            column[above..below].fill(Complex32::default());
+            columns.chunks_exact_mut(TILE).for_each(|column| column[above..below].fill(Complex32::default()));
         }
         self.inverse.process_with_scratch(&mut self.columns, &mut self.scratch);
         &self.columns
+    }
+
+    /// Sets what [`Self::inverse_band`] reads to zero.
+    pub(crate) fn clear_band(spectrum: &mut [Complex32]) {
+        spectrum[..(REACH + 1) * TILE].fill(Complex32::default());
+        spectrum[(TILE - REACH) * TILE..].fill(Complex32::default());
     }
 
     fn run(&mut self, fft: &dyn Fft<f32>, data: &mut [Complex32]) {
@@ -81,7 +95,6 @@ impl TileFft {
 }
 
 fn transpose(from: &[Complex32], to: &mut [Complex32]) {
-    const BLOCK: usize = 16;
     for y0 in (0..TILE).step_by(BLOCK) {
         for x0 in (0..TILE).step_by(BLOCK) {
             for y in y0..y0 + BLOCK {

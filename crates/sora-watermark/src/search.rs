@@ -174,7 +174,7 @@ impl<'a> Search<'a> {
         let pilot = self.pilot_in(band, pose.orientation);
         // Cosine and sine correlations in one transform, as real and imaginary part.
         let tile = &mut scratch.tile;
-        tile.fill(Complex32::default());
+        TileFft::clear_band(tile);
         for (i, frequency) in self.carriers.pilot.iter().enumerate() {
             let sign = self.carriers.pilot_signs[i].conj();
             let (cosine, sine) = (sign * pilot.cosine[i], sign * pilot.sine[i]);
