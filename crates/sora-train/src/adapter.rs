@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::{self, write_whole};
 use crate::parameters::Parameters;
-use crate::transformer::{Configs, TextToLatents, begin_at};
+use crate::transformer::{Configs, TextToLatents, begin};
 use crate::{export, presets};
 
 /// Options of `sora-train adapter`.
@@ -53,7 +53,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.model.display()
     );
     let (mut parameters, _) = TextToLatents::build(Device::Cpu, 0, &configs)?;
-    begin_at(&mut parameters, &args.model, &model.tokenizer_path(), configs.transformer.patch_size)?;
+    begin::at_directory(
+        &mut parameters,
+        &args.model,
+        &model.tokenizer_path(),
+        configs.transformer.patch_size,
+    )?;
     let average = checkpoint::average_of(&args.run, parameters.len())?;
 
     let _no_grad = tch::no_grad_guard();

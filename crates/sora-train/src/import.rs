@@ -51,7 +51,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let (mut parameters, _) = TextToLatents::build(Device::Cpu, 0, &configs)?;
     let tokenizer = model.tokenizer_path();
-    transformer::begin_at(&mut parameters, &args.model, &tokenizer, configs.transformer.patch_size)?;
+    transformer::begin::at_directory(
+        &mut parameters,
+        &args.model,
+        &tokenizer,
+        configs.transformer.patch_size,
+    )?;
     write(&student, &configs, &parameters)
 }
 

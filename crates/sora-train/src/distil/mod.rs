@@ -43,10 +43,7 @@ use crate::parameters::Leaves;
 use crate::presets;
 use crate::run::{Compute, Run, Sharing};
 use crate::seeds::Seeds;
-use crate::transformer::{
-    Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, begin_at_run, begin_at_sources, decode_rows,
-    in_parallel,
-};
+use crate::transformer::{Configs, END_ONLY, SAMPLE_PROMPTS, TextToLatents, begin, decode_rows, in_parallel};
 use crate::{progress, sheet, source_encoder};
 
 /// Options of `sora-train distil`.
@@ -338,17 +335,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (mut parameters, model) = TextToLatents::build(device, args.compute.seed, &configs)?;
     let before = match &args.adapted {
         Some(dir) => {
-            begin_at_run(&mut parameters, dir)?;
+            begin::at_run(&mut parameters, dir)?;
             Some(parameters.flat.copy())
         }
         None => None,
     };
-    begin_at_run(&mut parameters, init)?;
+    begin::at_run(&mut parameters, init)?;
     if let Some((_, values)) = source_encoder {
-        begin_at_sources(&mut parameters, &values.into_iter().collect())?;
+        begin::at_sources(&mut parameters, &values.into_iter().collect())?;
     }
     let (mut teachers, _) = TextToLatents::build(device, args.compute.seed, &teacher_configs)?;
-    begin_at_run(&mut teachers, &args.teacher)?;
+    begin::at_run(&mut teachers, &args.teacher)?;
     let mut adam = AdamW::new(&parameters.flat, 0.0, 0.995);
     if args.muon {
         adam = adam.with_muon(parameters.hidden_matrices());

@@ -193,7 +193,7 @@ fn a_student_that_saw_no_guesses_goes_on_as_it_was_and_learns_to_see_them() {
     let encoder = sora_model::config::SourceEncoderConfig { channels: 8, num_layers: 1 };
     let configs = Configs { source_encoder: Some(encoder), ..configs };
     let (mut parameters, guided) = TextToLatents::build(Device::Cpu, 5, &configs).expect("a network");
-    begin_at_run(&mut parameters, run.path()).expect("weights of the same transformer");
+    begin::at_run(&mut parameters, run.path()).expect("weights of the same transformer");
     let share = parameters.mask(|name| name == "source_embedding.guess_share");
     let _ = parameters.flat.masked_fill_(&share, 0.0);
     let source = encoded;
