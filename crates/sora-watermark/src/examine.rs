@@ -228,7 +228,7 @@ impl Work<'_> {
             return;
         }
         let mut candidates = vec![search.at(upright, Orientation::NOT_TURNED, &mut scratch)];
-        // A picture that was turned is told by a strong pilot alone: so many more tries shall not crowd out a weak one.
+        // Whether a picture was turned is tried beside the candidates: so many more tries shall not crowd out a weak one.
         let turned = search.at(upright, Orientation::TURNED, &mut scratch);
         candidates.extend(Some(turned).filter(Candidate::is_strong));
         if effort != Effort::Untouched && !strong(&candidates) {
@@ -255,7 +255,8 @@ impl Work<'_> {
             }
         }
         candidates.sort_by(|a, b| b.z.total_cmp(&a.z));
-        for candidate in candidates.iter().take(CANDIDATES) {
+        let beside = Some(&turned).filter(|turned| !turned.is_strong());
+        for candidate in candidates.iter().take(CANDIDATES).chain(beside) {
             let refined = search.refine(*candidate, &mut scratch);
             self.decode_candidate(refined, 1.0, still);
             if self.is_sure() {
