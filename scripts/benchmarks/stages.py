@@ -5,7 +5,7 @@ import json
 from . import page
 
 # What the engine does; everything else is the plugin's: copying, pushing, and waiting for each other.
-ENGINE = ["text", "encode", "step", "remember", "decode"]
+ENGINE = ["text", "encode", "guess", "step", "remember", "decode"]
 PLUGIN = ["copy", "push"]
 CASES = {
     "soragen, native clip": "soragen num-frames=17 seed=7 prompt=\"a red ball bounces on the grass\" device=cpu ! fakesink",
@@ -56,7 +56,7 @@ def measure(bench):
         print("  ".join(rows[-1]), flush=True)
     note = (
         "sora-tiny on the CPU, shares of the time from the engine's first work to the last frame pushed; stages that run beside "
-        "each other are counted each. What the plugin adds is all the time in which the engine does nothing, as a share of the time in "
+        "each other are counted each; a guess is the source encoder's. What the plugin adds is all the time in which the engine does nothing, as a share of the time in "
         "which it works: copies, pushing, and handing over between threads; under 3 % is "
         "the aim. soratransform's copies are mostly scaling, from the size of the video to its own and back. Of the runs, the one in which "
         "that was least.\n"

@@ -1,5 +1,9 @@
 //! Between the video's size and the size that the model works at: scaled and padded there, cropped and scaled back.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use gst_video::prelude::*;
 use gst_video::{VideoConverter, VideoConverterConfig, VideoFormat, VideoFrame, VideoInfo};
 use sora_model::defaults::SizeRules;
@@ -74,9 +78,12 @@ pub(crate) fn working_size(
 pub(crate) struct Fit {
     info: VideoInfo,
     working: VideoInfo,
-    there: VideoConverter,
-    back: VideoConverter,
+    // A converter keeps lines of the frame that it is at: it is one thread's at a time, whatever its type says.
+    there: Mutex<VideoConverter>,
+    back: Mutex<VideoConverter>,
     pool: Pool,
+    /// What converting the last frame back took, in nanoseconds.
+    time_back: AtomicU64,
 }
 
 /// Where new frames come from.
@@ -133,6 +140,11 @@ fn inner(from: &VideoInfo, to: &VideoInfo) -> Rectangle {
     inscribed((width * ratio(to.par().denom()), height * ratio(to.par().numer())), (to.width(), to.height()))
 }
 
+fn locked(converter: &Mutex<VideoConverter>) -> MutexGuard<'_, VideoConverter> {
+    // A conversion that panicked leaves nothing that the next one reads.
+    converter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Fit {
     /// For video with `info` and a working size.
     pub(crate) fn new(caps: &gst::Caps, info: &VideoInfo, size: (u32, u32)) -> Result<Self, String> {
@@ -151,7 +163,18 @@ impl Fit {
         config.set_src_height(Some(pixels(inner.height)));
         let back = VideoConverter::new(&working, info, Some(config)).map_err(|_| failed("from RGB"))?;
         let pool = Pool::new(caps, info)?;
-        Ok(Self { info: info.clone(), working, there, back, pool })
+        let (there, back, time_back) = (Mutex::new(there), Mutex::new(back), AtomicU64::new(0));
+        Ok(Self { info: info.clone(), working, there, back, pool, time_back })
+    }
+
+    /// The format of the frames.
+    pub(crate) fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    /// What converting the last frame back took; nothing before the first.
+    pub(crate) fn time_back(&self) -> Duration {
+        Duration::from_nanos(self.time_back.load(Ordering::Relaxed))
     }
 
     /// Width and height of the working picture.
@@ -175,7 +198,7 @@ impl Fit {
             let picture = picture.get_mut().expect("a new buffer has one owner");
             let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(picture, &self.working)
                 .map_err(|_| "the working picture cannot be written")?;
-            self.there.frame_ref(&from, &mut to);
+            locked(&self.there).frame_ref(&from, &mut to);
         }
         let frame = VideoFrame::from_buffer_readable(picture, &self.working)
             .map_err(|_| "the working picture cannot be read")?;
@@ -190,6 +213,7 @@ impl Fit {
 
     /// A new frame of the video's format and size from a working picture, with what `like` says of its own.
     pub(crate) fn frame(&self, pixels: &[u8], like: &gst::BufferRef) -> Result<gst::Buffer, String> {
+        let started = Instant::now();
         let mut picture = gst::Buffer::with_size(self.working.size()).map_err(|_| "no memory for a frame")?;
         {
             let picture = picture.get_mut().expect("a new buffer has one owner");
@@ -210,9 +234,11 @@ impl Fit {
                 .map_err(|_| "the working picture cannot be read")?;
             let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(out, &self.info)
                 .map_err(|_| "a buffer of the pool cannot be written")?;
-            self.back.frame_ref(&from, &mut to);
+            locked(&self.back).frame_ref(&from, &mut to);
         }
         copy_particulars(like, out);
+        let time = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.time_back.store(time, Ordering::Relaxed);
         Ok(buffer)
     }
 }

@@ -14,6 +14,7 @@ use super::record;
 use super::settings::{self, Settings, Style};
 use super::stats::Stats;
 use super::worker::{FrameLine, FrameOutlet, Worker, push_out};
+use crate::fit::Fit;
 use crate::loading::KeptModel;
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
@@ -56,6 +57,8 @@ pub(super) struct Run {
     pusher: JoinHandle<()>,
     pub(super) latency: Latency,
     pub(super) info: Option<VideoInfo>,
+    /// How the last frames that were restyled were converted.
+    pub(super) fit: Option<Arc<Fit>>,
     /// Whether upstream is live, once it was asked.
     pub(super) live: Option<bool>,
     /// Time and duration of the last frame.
@@ -101,6 +104,13 @@ impl SoraTransform {
         let state = self.state();
         let run = state.run.as_ref().filter(|run| run.live == Some(true))?;
         Some(run.latency.frame * PATIENCE_FRAMES)
+    }
+
+    /// Frames that come from now on are converted so when they come, as long as their format is the same.
+    pub(super) fn convert_with(&self, fit: &Arc<Fit>) {
+        if let Some(run) = &mut self.state().run {
+            run.fit = Some(Arc::clone(fit));
+        }
     }
 
     pub(super) fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -215,9 +225,12 @@ impl SoraTransform {
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(body)
         };
-        let pushing = (self.obj().downgrade(), Arc::clone(&line), Arc::clone(&outlet));
-        let pusher =
-            spawn("soratransform-out", Box::new(move || push_out(&pushing.0, &pushing.1, &pushing.2)));
+        let (element, reporter_of_pusher) = (self.obj().downgrade(), Arc::clone(&reporter));
+        let (line_of_pusher, outlet_of_pusher) = (Arc::clone(&line), Arc::clone(&outlet));
+        let pusher = spawn(
+            "soratransform-out",
+            Box::new(move || push_out(&element, &line_of_pusher, &outlet_of_pusher, &reporter_of_pusher)),
+        );
         let pusher = pusher.map_err(failed)?;
         let worker = spawn("soratransform", Box::new(move || worker.run())).map_err(failed)?;
         let mut state = self.state();
@@ -230,6 +243,7 @@ impl SoraTransform {
             pusher,
             latency,
             info: None,
+            fit: None,
             live: None,
             last: None,
             provenance: Provenance::default(),

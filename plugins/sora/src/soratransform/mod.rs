@@ -20,6 +20,7 @@
 //! How the stream was made goes out as its [provenance](sora_gst::provenance): the generation record of an edited
 //! composite. A watermark in the video that comes in does not survive and is named as an input.
 
+mod frames;
 mod imp;
 mod latency;
 mod line;

@@ -1,7 +1,7 @@
 //! What comes in and what is asked: the pads' functions.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -9,9 +9,10 @@ use gst_video::{VideoInfo, VideoInterlaceMode};
 use sora_gst::provenance;
 
 use super::QueuePolicy;
+use super::frames::Arrived;
 use super::imp::{CAT, SoraTransform, State};
 use super::line::{Interrupted, WhenFull};
-use super::worker::{Arrived, Barrier, outlives_flush};
+use super::worker::{Barrier, outlives_flush};
 use crate::messages::Dropped;
 use crate::upstream;
 
@@ -65,12 +66,15 @@ impl SoraTransform {
     }
 
     pub(super) fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (line, most, known) = {
+        let passes_through = self.passes_through();
+        let (line, most, known, fit) = {
             let state = self.state();
             let State { model: Some(model), run: Some(run), .. } = &*state else {
                 return Err(gst::FlowError::Flushing);
             };
-            (Arc::clone(&run.line), model.block_frames, run.info.is_some())
+            // That of frames of this very format, if there were some.
+            let fit = run.fit.as_ref().filter(|fit| !passes_through && run.info.as_ref() == Some(fit.info()));
+            (Arc::clone(&run.line), model.block_frames, run.info.is_some(), fit.cloned())
         };
         if !known {
             return Err(gst::FlowError::NotNegotiated);
@@ -81,7 +85,7 @@ impl SoraTransform {
             gst::debug!(CAT, imp = self, "a hole before {:?}: beginning anew", buffer.pts());
             line.push_barrier(Barrier::Cut).map_err(Interrupted::flow)?;
         }
-        let frame = Arrived { buffer, at: Instant::now() };
+        let frame = Arrived::new(buffer, fit);
         if let Some(frame) = line.push_frame(frame, most as usize, when_full).map_err(Interrupted::flow)? {
             self.tell_dropped(&frame.buffer, most);
         }

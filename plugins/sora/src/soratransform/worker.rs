@@ -10,6 +10,7 @@ use gst::glib;
 use gst::subclass::prelude::*;
 use sora_engine_api::{EngineError, Level, Model, trace};
 
+use super::frames::{Arrived, Leaving};
 use super::imp::CAT;
 use super::line::{Line, Work};
 use super::outlet::{Out, Outlet};
@@ -24,18 +25,11 @@ use crate::model::ModelInfo;
 pub(super) type FrameLine = Line<Arrived, Barrier, gst::Event>;
 
 /// What goes out in one run.
-pub(super) type FrameOutlet = Outlet<gst::Buffer, gst::Event>;
+pub(super) type FrameOutlet = Outlet<Leaving, gst::Event>;
 
 /// An error is posted no sooner after the change to PAUSED than this: gst-launch, up to 1.22 at least, listens only
 /// after it.
 const ERROR_GRACE: Duration = Duration::from_millis(200);
-
-/// A frame that came in.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    pub(super) buffer: gst::Buffer,
-    pub(super) at: Instant,
-}
 
 /// What no frame passes.
 #[derive(Debug)]
@@ -64,6 +58,9 @@ impl Barrier {
     }
 }
 
+/// The working pictures of a block, and how they become frames.
+type Restyled = (Arc<Fit>, Vec<u8>);
+
 /// Why a run ends early.
 enum Failure {
     Engine(EngineError),
@@ -76,12 +73,12 @@ impl From<EngineError> for Failure {
     }
 }
 
+fn of_bad_frame(text: &str) -> gst::ErrorMessage {
+    gst::error_msg!(gst::StreamError::Format, ("{text}"), ["a frame could not be converted"])
+}
+
 fn bad_frame(text: String) -> Failure {
-    Failure::Message(gst::error_msg!(
-        gst::StreamError::Format,
-        ("{text}"),
-        ["a frame could not be converted"]
-    ))
+    Failure::Message(of_bad_frame(&text))
 }
 
 /// Pushes what the worker makes, until the end: on a thread of its own, which a sink may hold up.
@@ -89,12 +86,23 @@ pub(super) fn push_out(
     element: &glib::WeakRef<super::SoraTransform>,
     line: &FrameLine,
     outlet: &FrameOutlet,
+    reporter: &Reporter,
 ) {
     while let Some((epoch, out)) = outlet.take() {
         let Some(element) = element.upgrade() else { return };
         let imp = element.imp();
         match out {
-            Out::Frame(buffer) => {
+            // A frame of before a flush is not worth converting.
+            Out::Frame(_) if line.is_stale(epoch) => {}
+            Out::Frame(frame) => {
+                let buffer = match frame.buffer() {
+                    Ok(buffer) => buffer,
+                    Err(text) => {
+                        reporter.fail(of_bad_frame(&text));
+                        line.refuse_for_good(gst::FlowError::Error);
+                        continue;
+                    }
+                };
                 if let Some(Err(reason)) = line.hand_on(epoch, || imp.push(buffer)) {
                     gst::debug!(CAT, obj = element, "downstream takes no more: {reason:?}");
                     line.refuse(epoch, reason);
@@ -128,7 +136,7 @@ pub(super) struct Worker {
 #[derive(Default)]
 struct Progressing {
     epoch: u64,
-    fit: Option<Fit>,
+    fit: Option<Arc<Fit>>,
     /// Caps whose conversion waits for the first frame that is restyled: others need none.
     caps: Option<(gst::Caps, gst_video::VideoInfo)>,
     model: Option<Arc<Model>>,
@@ -218,42 +226,46 @@ impl Worker {
         let Some(style) = imp.style() else {
             state.restyler = None;
             for (frame, riders) in frames {
-                self.hand_over(state.epoch, riders, frame.buffer);
+                self.hand_over(state.epoch, riders, Leaving::Untouched(frame.buffer));
             }
             return Ok(());
         };
         let whole = Instant::now();
-        let Some(made) = self.restyled(state, &frames, &style)? else {
+        let Some((fit, made)) = self.restyled(state, &frames, &style)? else {
             // Called off in the middle: the stream of the engine is of no use any more.
             state.restyler = None;
             return Ok(());
         };
         let first_in = frames.first().map_or(whole, |(frame, _)| frame.at);
-        imp.block_done(frames.len() as u32, whole.elapsed(), first_in.elapsed());
-        for ((_, riders), buffer) in frames.into_iter().zip(made) {
-            self.hand_over(state.epoch, riders, buffer);
+        // The first frame leaves when it is converted back, which will take as long as it took the last time.
+        let back = fit.time_back();
+        imp.block_done(frames.len() as u32, whole.elapsed() + back, first_in.elapsed() + back);
+        let block = Arc::new(made);
+        for (number, (frame, riders)) in frames.into_iter().enumerate() {
+            let (fit, block) = (Arc::clone(&fit), Arc::clone(&block));
+            self.hand_over(state.epoch, riders, Leaving::Restyled { fit, block, number, like: frame.buffer });
         }
         Ok(())
     }
 
-    fn hand_over(&self, epoch: u64, riders: Vec<gst::Event>, buffer: gst::Buffer) {
+    fn hand_over(&self, epoch: u64, riders: Vec<gst::Event>, frame: Leaving) {
         for rider in riders {
             self.put(epoch, Out::Event(rider));
         }
-        self.put(epoch, Out::Frame(buffer));
+        self.put(epoch, Out::Frame(frame));
     }
 
-    fn put(&self, epoch: u64, out: Out<gst::Buffer, gst::Event>) {
+    fn put(&self, epoch: u64, out: Out<Leaving, gst::Event>) {
         self.outlet.put(epoch, out, self.info.block_frames as usize, || self.line.is_stale(epoch));
     }
 
-    /// The frames of a block anew; `None` when they are not wanted any more.
+    /// A block anew; `None` when it is not wanted any more.
     fn restyled(
         &self,
         state: &mut Progressing,
         frames: &[(Arrived, Vec<gst::Event>)],
         style: &Style,
-    ) -> Result<Option<Vec<gst::Buffer>>, Failure> {
+    ) -> Result<Option<Restyled>, Failure> {
         let Some(element) = self.element.upgrade() else { return Ok(None) };
         if state.model.is_none() {
             state.model = self.load()?;
@@ -267,9 +279,11 @@ impl Worker {
             let size = working_size(info, element.imp().working_size(), &self.info.rules, native);
             gst::info!(CAT, obj = element, "{caps} is restyled at {}x{}", size.0, size.1);
             element.imp().update_stats(|stats| stats.working_size = size);
-            state.fit = Some(Fit::new(caps, info, size).map_err(bad_frame)?);
+            let fit = Arc::new(Fit::new(caps, info, size).map_err(bad_frame)?);
+            element.imp().convert_with(&fit);
+            state.fit = Some(fit);
         }
-        let fit = state.fit.as_ref().expect("made above");
+        let fit = Arc::clone(state.fit.as_ref().expect("made above"));
         if state.told.as_ref() != Some(style) {
             element.imp().tell_record(style, info, self.seed, &self.info.name);
             state.told = Some(style.clone());
@@ -282,19 +296,15 @@ impl Worker {
         {
             let _span = trace::span("copy");
             for (frame, _) in frames {
-                fit.append(&frame.buffer, &mut pixels).map_err(bad_frame)?;
+                frame.append(&fit, &mut pixels).map_err(bad_frame)?;
             }
         }
         let listener = Listening { worker: self, epoch: state.epoch };
-        let made = match restyler.restyle(pixels, fit.frame_size(), style, &listener) {
-            Ok(made) => made,
-            Err(_) if self.line.is_stale(state.epoch) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let _span = trace::span("copy");
-        let pictures = made.chunks_exact(fit.frame_size());
-        let buffers = pictures.zip(frames).map(|(picture, (frame, _))| fit.frame(picture, &frame.buffer));
-        Ok(Some(buffers.collect::<Result<_, _>>().map_err(bad_frame)?))
+        match restyler.restyle(pixels, fit.frame_size(), style, &listener) {
+            Ok(made) => Ok(Some((fit, made))),
+            Err(_) if self.line.is_stale(state.epoch) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The model; `None` when the run ended first.

@@ -133,7 +133,10 @@ fn beside(latents: &Tensor, source: Option<&Tensor>) -> Tensor {
 impl Branch {
     /// The source of the block that comes next, if it is shown: once, for all of its steps.
     fn show(&mut self, transformer: &WanTransformer3DModel, source: Option<&Tensor>) {
-        self.shown = source.map(|source| transformer.encode_source(source, &self.context));
+        self.shown = source.map(|source| {
+            let _span = tracing::debug_span!("guess").entered();
+            transformer.encode_source(source, &self.context)
+        });
     }
 
     /// `noise` is the timestep of finished frames, which the model was trained to find in its context.
