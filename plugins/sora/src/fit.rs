@@ -337,4 +337,29 @@ mod tests {
         let error = fit.append(&short, &mut pixels).expect_err("too short");
         assert!(error.contains("7 bytes is no I420 frame of 64x48"), "{error}");
     }
+
+    #[test]
+    fn threads_that_convert_at_the_same_time_get_what_one_gets_alone() {
+        let info = info(320, 240, (1, 1));
+        let caps = info.to_caps().expect("caps");
+        let fit = Fit::new(&caps, &info, (128, 96)).expect("a conversion");
+        let frame = |shade: u8| {
+            let bytes = (0..info.size()).map(|i| (i % 251) as u8 ^ shade).collect::<Vec<_>>();
+            gst::Buffer::from_slice(bytes)
+        };
+        let there_and_back = |buffer: &gst::Buffer| {
+            let mut pixels = Vec::new();
+            fit.append(buffer, &mut pixels).expect("a whole frame");
+            let back = fit.frame(&pixels, buffer).expect("a frame");
+            let back = back.map_readable().expect("a map").to_vec();
+            (pixels, back)
+        };
+        let frames = [frame(0), frame(85)];
+        let alone = frames.each_ref().map(there_and_back);
+        std::thread::scope(|scope| {
+            for (buffer, alone) in frames.iter().zip(&alone) {
+                scope.spawn(move || (0..200).for_each(|_| assert!(there_and_back(buffer) == *alone)));
+            }
+        });
+    }
 }
