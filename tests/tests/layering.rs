@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sora-store", &["sora-provenance"]),
     ("sora-engine-api", &[]),
     ("sora-diffusion", &["sora-model"]),
-    ("sora-engine", &["sora-engine-api", "sora-diffusion"]),
+    ("sora-memory", &[]),
+    ("sora-engine", &["sora-engine-api", "sora-diffusion", "sora-memory"]),
     ("sora-train", &["sora-diffusion", "sora-world", "sora-model"]),
     ("sora-gst", &[]),
     ("soraverify", &["sora-watermark", "sora-provenance", "sora-store", "sora-record", "sora-gst"]),
@@ -27,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may be linked to libtorch.
-const ON_TORCH: &[&str] = &["sora-diffusion", "sora-engine", "sora-train"];
+const ON_TORCH: &[&str] = &["sora-diffusion", "sora-engine", "sora-memory", "sora-train"];
 
 /// Crates that may be on GStreamer, besides the plugins and these tests; see also
 /// `only_the_reader_of_soraverify_is_on_gstreamer`.

@@ -153,6 +153,7 @@ unsafe extern "C" fn stream_close(stream: *mut RawStream) {
     guarded(|| {
         // SAFETY: the handle came from `stream_open` and is closed once.
         drop(unsafe { Box::from_raw(stream.cast::<StreamHandle>()) });
+        sora_memory::trim();
         Ok::<(), Failure>(())
     });
 }
@@ -161,6 +162,7 @@ unsafe extern "C" fn model_close(model: *mut RawModel) {
     guarded(|| {
         // SAFETY: the handle came from `model_open` and is closed once.
         drop(unsafe { Box::from_raw(model.cast::<Handle>()) });
+        sora_memory::trim();
         Ok::<(), Failure>(())
     });
 }

@@ -49,6 +49,7 @@ static MODELS: LazyLock<Registry<Key, Loaded, Failure, Note>> = LazyLock::new(Re
 impl Handle {
     pub(crate) fn open(options: &ModelOptions, callbacks: RawCallbacks) -> Result<Self, Failure> {
         let caller = Caller::new(callbacks);
+        sora_memory::install();
         let device = options.load.device.resolve()?;
         // A directory that cannot be read has none; the loader says what is wrong with it.
         let kinds = {
@@ -131,7 +132,9 @@ impl Handle {
                     request.prompt = self.enhanced(request.prompt)?;
                 }
                 computing.outside(|| caller.prompt(&request.prompt));
-                Ok(self.0.pipeline.generate(&request, &mut on_progress, &mut on_frames)?)
+                let made = self.0.pipeline.generate(&request, &mut on_progress, &mut on_frames);
+                sora_memory::trim();
+                Ok(made?)
             },
         )
     }

@@ -1,0 +1,23 @@
+//! Compiles the few lines of C++ through which libtorch asks for memory.
+
+use std::path::PathBuf;
+
+fn main() {
+    // torch-sys tells where it found libtorch. The file may be a link into a Python environment, and the
+    // libraries look for their own neighbours beside the real file.
+    let lib = PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a dependency"));
+    let include = lib.parent().map(|root| root.join("include")).expect("libtorch's lib/ lies in a folder");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include(include)
+        // Warnings in libtorch's own headers are not ours to mend.
+        .warnings(false)
+        .file("src/allocator.cpp")
+        .compile("sora_memory_allocator");
+    let real = lib.join("libtorch_cpu.so").canonicalize().ok();
+    let dir = real.as_deref().and_then(std::path::Path::parent).unwrap_or(&lib);
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", dir.display());
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/allocator.cpp");
+}
