@@ -27,15 +27,21 @@ def covered(spans):
     return total
 
 
+def complete(events, name):
+    """The spans of this name, as intervals (begin, end)."""
+    found = [event for event in events if event.get("ph") == "X" and event["name"] == name]
+    return [(event["ts"], event["ts"] + event["dur"]) for event in found]
+
+
 def shares(events):
     """Each stage's share of the time between the first work of the engine and the last frame pushed."""
-    spans = {name: [] for name in ENGINE + PLUGIN}
-    for event in events:
-        if event.get("ph") == "X" and event["name"] in spans:
-            spans[event["name"]].append((event["ts"], event["ts"] + event["dur"]))
+    spans = {name: complete(events, name) for name in ENGINE + PLUGIN}
     every = [span for found in spans.values() for span in found]
-    engine = covered([span for name in ENGINE for span in spans[name]])
-    whole = max(end for _, end in every) - min(begin for begin, _ in every)
+    first = min(begin for begin, _ in every)
+    # What is loaded at the start is not counted; what only a source needs is loaded when the first one comes.
+    spans["load"] = [span for span in complete(events, "load") if span[0] > first]
+    engine = covered([span for name in [*ENGINE, "load"] for span in spans[name]])
+    whole = max(end for _, end in every) - first
     found = {name: covered(intervals) / whole for name, intervals in spans.items()}
     return {**found, "added": whole / engine - 1.0}
 
@@ -52,14 +58,14 @@ def measure(bench):
             runs.append(shares(json.loads(trace.read_text() + "]")))
         # The run that other work on the machine disturbed least.
         best = min(runs, key=lambda run: run["added"])
-        rows.append([name, *(f"{100 * best[key]:.1f} %" for key in [*ENGINE, *PLUGIN, "added"])])
+        rows.append([name, *(f"{100 * best[key]:.1f} %" for key in [*ENGINE, "load", *PLUGIN, "added"])])
         print("  ".join(rows[-1]), flush=True)
     note = (
         "sora-tiny on the CPU, shares of the time from the engine's first work to the last frame pushed; stages that run beside "
-        "each other are counted each; a guess is the source encoder's. What the plugin adds is all the time in which the engine does nothing, as a share of the time in "
+        "each other are counted each; a guess is the source encoder's; loaded is, at the first block, what only a source needs. What the plugin adds is all the time in which the engine does nothing, as a share of the time in "
         "which it works: copies, pushing, and handing over between threads; under 3 % is "
         "the aim. soratransform's copies are mostly scaling, from the size of the video to its own and back. Of the runs, the one in which "
         "that was least.\n"
     )
-    head = ["pipeline", *ENGINE, *PLUGIN, "added by the plugin"]
+    head = ["pipeline", *ENGINE, "load", *PLUGIN, "added by the plugin"]
     return f"## Where the time goes\n\n{note}\n{page.table(head, rows)}"

@@ -216,6 +216,7 @@ fn loaded_once<'a, T>(
     if let Some(loaded) = cell.get() {
         return Ok(loaded);
     }
+    let _span = tracing::debug_span!("load").entered();
     let _no_grad = tch::no_grad_guard();
     let mut silent = |_| ControlFlow::Continue(());
     let loaded =
