@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let scale = vae.spatial_scale_factor();
     let latents = |i| seeded_noise(i, &[1, vae.z_dim, latent, height / scale, width / scale]);
     let mut on_bytes = |_| ControlFlow::Continue(());
-    let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[] };
+    let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[], streamed: false };
     let source = Rc::new(FileWeights::new("vae", dir.vae_weights(), layout, &mut on_bytes));
     let own = AutoencoderKlWan::new(&Weights::new(source), vae)?;
     let mut cache = FeatureCache::new();

@@ -29,7 +29,7 @@ fn build<T>(
     make: impl FnOnce(&Weights) -> sora_diffusion::Result<T>,
 ) -> sora_diffusion::Result<T> {
     let mut on_bytes = |_| ControlFlow::Continue(());
-    let layout = Layout { device: Device::Cpu, kind, keep_in_f32 };
+    let layout = Layout { device: Device::Cpu, kind, keep_in_f32, streamed: false };
     make(&Weights::new(Rc::new(FileWeights::new("model", files, layout, &mut on_bytes))))
 }
 

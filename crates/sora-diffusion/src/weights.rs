@@ -21,6 +21,63 @@ use crate::error::{DiffusionError, Result};
 pub trait WeightSource {
     /// The tensor `name` with exactly `shape`.
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor>;
+
+    /// Whether layers are to be made anew each time they compute, of what [`Self::kept`] keeps.
+    fn streams(&self) -> bool {
+        false
+    }
+
+    /// The tensor `name` as it is kept for such layers.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    fn kept(&self, name: &str, shape: &[i64]) -> Result<Kept> {
+        Ok(Kept::where_it_is(self.tensor(name, shape)?))
+    }
+}
+
+/// A parameter that is kept where there is room for it, in the format that takes least, and brought to where it computes.
+pub struct Kept {
+    tensor: Tensor,
+    device: Device,
+    kind: Kind,
+}
+
+// SAFETY: `tch` leaves `Sync` out because tensors can be written to through shared references. Kept ones never are.
+unsafe impl Sync for Kept {}
+
+impl Kept {
+    fn where_it_is(tensor: Tensor) -> Self {
+        Self { device: tensor.device(), kind: tensor.kind(), tensor }
+    }
+
+    /// A parameter that was made where it computes; from a GPU it goes to pinned memory.
+    pub(crate) fn aside(tensor: Tensor) -> Result<Self> {
+        let (device, kind) = (tensor.device(), tensor.kind());
+        let tensor = match device {
+            Device::Cpu => tensor,
+            _ => tensor.f_to_device(Device::Cpu)?.f_pin_memory(device)?,
+        };
+        Ok(Self { tensor, device, kind })
+    }
+
+    /// The parameter where it is kept.
+    pub(crate) fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// Something that was computed of the parameter where it is kept, as it would be where it computes.
+    pub(crate) fn place(&self, made: &Tensor) -> Tensor {
+        made.to_device(self.device).to_kind(self.kind)
+    }
+
+    /// The parameter where it computes. From pinned memory nobody waits for the copy: what comes after it on the device does.
+    ///
+    /// # Errors
+    /// Those of libtorch, when the device's memory is full.
+    pub(crate) fn bring(&self) -> Result<Tensor> {
+        Ok(self.tensor.f_to_device_(self.device, self.kind, true, false)?)
+    }
 }
 
 /// A place in the key tree of a [`WeightSource`].
@@ -44,17 +101,30 @@ impl<'a> Weights<'a> {
         Self { source: Rc::clone(&self.source), prefix }
     }
 
+    /// Whether layers are to be made anew each time they compute, see [`WeightSource::streams`].
+    pub(crate) fn streams(&self) -> bool {
+        self.source.streams()
+    }
+
+    /// [`Self::get`] for a parameter that is brought to where it computes each time, see [`WeightSource::kept`].
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn kept(&self, name: &str, shape: &[i64]) -> Result<Kept> {
+        self.source.kept(&self.path_of(name), shape)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+
     /// The tensor `name` below this place, of exactly `shape`.
     ///
     /// # Errors
     /// [`DiffusionError::MissingTensor`], [`DiffusionError::WrongShape`],
     /// [`DiffusionError::UnsupportedDtype`], [`DiffusionError::Cancelled`].
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        if self.prefix.is_empty() {
-            self.source.tensor(name, shape)
-        } else {
-            self.source.tensor(&format!("{}.{name}", self.prefix), shape)
-        }
+        self.source.tensor(&self.path_of(name), shape)
     }
 }
 
@@ -70,6 +140,8 @@ pub struct Layout<'a> {
     pub kind: Kind,
     /// …but for modules of these names, which stay in f32 (`_keep_in_fp32_modules` of the reference).
     pub keep_in_f32: &'a [&'a str],
+    /// Whether those of deep networks' layers are brought there each time they compute, instead of staying there.
+    pub streamed: bool,
 }
 
 impl Layout<'_> {
@@ -136,8 +208,9 @@ impl<'a> FileWeights<'a> {
     }
 }
 
-impl WeightSource for FileWeights<'_> {
-    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+impl FileWeights<'_> {
+    /// A view of the mapped file, checked and counted; and whether it can be computed with where it lies.
+    fn mapped(&self, name: &str, shape: &[i64]) -> Result<(Tensor, bool)> {
         let Some(view) = self.files.get(name) else {
             return Err(DiffusionError::MissingTensor {
                 component: self.component.into(),
@@ -168,21 +241,49 @@ impl WeightSource for FileWeights<'_> {
             }
         };
         self.used.borrow_mut().insert(name.to_owned());
-        let Layout { device, .. } = self.layout;
-        let wanted = self.layout.kind_of(name);
         // SAFETY: `data` holds exactly shape × dtype bytes (checked by WeightFiles) and stays mapped while
         // the caller keeps the files, see the type's documentation. The view is only read: models never
         // write to their parameters at inference.
         let mapped = unsafe { Tensor::f_from_blob(view.data.as_ptr(), shape, &[], stored, Device::Cpu)? };
         let aligned = (view.data.as_ptr() as usize).is_multiple_of(4);
-        let tensor = match (device == Device::Cpu && stored == wanted, aligned) {
-            (true, true) => mapped,
-            (true, false) => mapped.copy(),
-            (false, _) => mapped.f_to_device(device)?.f_to_kind(wanted)?,
-        };
         match (self.on_bytes.borrow_mut())(view.data.len() as u64) {
-            ControlFlow::Continue(()) => Ok(tensor),
+            ControlFlow::Continue(()) => Ok((mapped, aligned)),
             ControlFlow::Break(()) => Err(DiffusionError::Cancelled),
         }
+    }
+}
+
+impl WeightSource for FileWeights<'_> {
+    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let Layout { device, .. } = self.layout;
+        let wanted = self.layout.kind_of(name);
+        let (mapped, aligned) = self.mapped(name, shape)?;
+        if device == Device::Cpu && mapped.kind() == wanted && aligned {
+            return Ok(mapped);
+        }
+        let copied = mapped.f_to_device_(device, wanted, false, true)?;
+        self.files.release(name);
+        Ok(copied)
+    }
+
+    fn streams(&self) -> bool {
+        self.layout.streamed
+    }
+
+    /// On the CPU the mapped file itself, in the format that it is stored in; for a GPU pinned memory, in the format
+    /// that it computes in.
+    fn kept(&self, name: &str, shape: &[i64]) -> Result<Kept> {
+        let Layout { device, .. } = self.layout;
+        let kind = self.layout.kind_of(name);
+        let (mapped, aligned) = self.mapped(name, shape)?;
+        if device == Device::Cpu && aligned {
+            return Ok(Kept { tensor: mapped, device, kind });
+        }
+        let tensor = match device {
+            Device::Cpu => mapped.copy(),
+            _ => mapped.f_to_kind(kind)?.f_pin_memory(device)?,
+        };
+        self.files.release(name);
+        Ok(Kept { tensor, device, kind })
     }
 }

@@ -47,7 +47,12 @@ fn model_in(kind: Kind, numerics: Numerics) -> WanTransformer3DModel {
     std::mem::forget(files.clone());
     let config = config.expect("config");
     let mut on_bytes = |_| ControlFlow::Continue(());
-    let layout = Layout { device: Device::Cpu, kind, keep_in_f32: transformer_wan::keep_in_f32(numerics) };
+    let layout = Layout {
+        device: Device::Cpu,
+        kind,
+        keep_in_f32: transformer_wan::keep_in_f32(numerics),
+        streamed: false,
+    };
     let source = Rc::new(FileWeights::new("test", &files, layout, &mut on_bytes));
     WanTransformer3DModel::with_numerics(&Weights::new(source), &config, numerics)
         .expect("all keys are there")

@@ -14,7 +14,7 @@
 use std::ffi::{CStr, c_void};
 
 /// Raised by every change to a type or a function below.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// The one symbol that the engine exports.
 pub const ENTRY_POINT: &CStr = c"sora_engine_table";
@@ -209,6 +209,8 @@ pub struct RawModelOptions {
     pub device: i32,
     /// [`Dtype`].
     pub dtype: u32,
+    /// 1 for weights that are brought to the device layer by layer, each time that they compute; 0 for weights that stay.
+    pub low_memory: u32,
 }
 
 /// What was opened. The texts live as long as the model.

@@ -88,6 +88,8 @@ pub struct ModelOptions {
     pub device: Device,
     /// In which number format.
     pub dtype: Dtype,
+    /// Whether weights are brought to the device layer by layer, each time that they compute, instead of staying there.
+    pub low_memory: bool,
 }
 
 /// One clip to make.
@@ -136,6 +138,7 @@ impl Engine {
             tiny_vae_file: file(&options.tiny_vae_file),
             device: options.device.to_raw(),
             dtype: options.dtype as u32,
+            low_memory: options.low_memory.into(),
         };
         let mut model = std::ptr::null_mut();
         self.observed(observer, |callbacks| {

@@ -48,7 +48,14 @@ pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions
     let (transformer_file, tiny_vae_file) = (given(raw.transformer_file), given(raw.tiny_vae_file));
     Ok(ModelOptions {
         model_path: path(raw.model_path),
-        load: LoadOptions { device, dtype, transformer_file, tiny_vae_file, prompt_cache: prompt_cache()? },
+        load: LoadOptions {
+            device,
+            dtype,
+            transformer_file,
+            tiny_vae_file,
+            prompt_cache: prompt_cache()?,
+            low_memory: raw.low_memory != 0,
+        },
     })
 }
 

@@ -33,6 +33,7 @@ struct Key {
     model_path: PathBuf,
     transformer_file: Option<PathBuf>,
     tiny_vae_file: Option<PathBuf>,
+    low_memory: bool,
     device: String,
     kinds: String,
 }
@@ -63,6 +64,7 @@ impl Handle {
             model_path: real(&options.model_path),
             transformer_file: options.load.transformer_file.as_deref().map(real),
             tiny_vae_file: options.load.tiny_vae_file.as_deref().map(real),
+            low_memory: options.load.low_memory,
             device: device_name(device),
             kinds: format!("{kinds:?}"),
         };

@@ -110,6 +110,7 @@ pub(crate) struct ModelChoice {
     pub(crate) transformer_file: Option<PathBuf>,
     pub(crate) device: String,
     dtype: Dtype,
+    pub(crate) low_memory: bool,
     pub(crate) vae: Vae,
     pub(crate) vae_file: Option<PathBuf>,
 }
@@ -121,6 +122,7 @@ impl Default for ModelChoice {
             transformer_file: None,
             device: "auto".into(),
             dtype: Dtype::default(),
+            low_memory: false,
             vae: Vae::default(),
             vae_file: None,
         }
@@ -160,6 +162,7 @@ impl ModelChoice {
             "transformer-file" => self.transformer_file = path(value),
             "device" => self.device = Text::of(value).shown(),
             "dtype" => self.dtype = get(value),
+            "low-memory" => self.low_memory = get(value),
             "vae" => self.vae = get(value),
             "vae-file" => self.vae_file = path(value),
             _ => return false,
@@ -174,6 +177,7 @@ impl ModelChoice {
             "transformer-file" => shown(self.transformer_file.as_ref()),
             "device" => self.device.to_value(),
             "dtype" => self.dtype.to_value(),
+            "low-memory" => self.low_memory.to_value(),
             "vae" => self.vae.to_value(),
             "vae-file" => shown(self.vae_file.as_ref()),
             _ => return None,
@@ -200,6 +204,11 @@ pub(crate) fn properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecEnum::builder_with_default("dtype", Dtype::Auto)
             .nick("Data type")
             .blurb("Number format of the computation; stats has the one that auto chose; read when leaving NULL")
+            .build(),
+        glib::ParamSpecBoolean::builder("low-memory")
+            .nick("Low memory")
+            .blurb("Bring weights to the device layer by layer, each time that they compute, instead of keeping them there; the frames are the same; read when leaving NULL")
+            .default_value(false)
             .build(),
     ];
     list.extend(vae::properties());

@@ -83,6 +83,7 @@ impl ModelInfo {
                 tiny_vae_file: vae::tiny_vae_file(choice, &dir, streams)?,
                 device,
                 dtype: choice.dtype(),
+                low_memory: choice.low_memory,
             },
         })
     }

@@ -42,6 +42,7 @@ fn model() -> Arc<Model> {
         tiny_vae_file: None,
         device: Device::Cpu,
         dtype: Dtype::F32,
+        low_memory: false,
     };
     Arc::new(engine.open_model(&options, &mut Kept::default()).expect("the embedded model"))
 }

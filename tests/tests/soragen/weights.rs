@@ -54,9 +54,9 @@ fn resident() -> u64 {
 }
 
 /// A pipeline whose element has loaded the model and made a clip, and keeps both.
-fn holding(model: &Path) -> Playing {
+fn holding(model: &Path, settings: &str) -> Playing {
     let mut playing = play(&format!(
-        "soragen model-path=\"{}\" device=cpu dtype=f32 seed=1 num-inference-steps=1{SINK}",
+        "soragen model-path=\"{}\" device=cpu dtype=f32 seed=1 num-inference-steps=1 {settings}{SINK}",
         model.display()
     ));
     playing.pipeline.set_state(gst::State::Playing).expect("it starts");
@@ -71,10 +71,10 @@ fn a_second_element_costs_under_a_fifth_of_the_first(dtype: Dtype) {
     run(&(Model::new().soragen("seed=1") + SINK)).assert_clean();
     let model = wide_model(dtype);
     let before = resident();
-    let first = holding(model.path());
+    let first = holding(model.path(), "");
     let one = resident() - before;
     assert!(one > WEIGHTS * 8 / 10, "{dtype:?}: {one} bytes do not hold {WEIGHTS} of weights");
-    let second = holding(model.path());
+    let second = holding(model.path(), "");
     let two = resident() - before;
     let more = two.saturating_sub(one);
     assert!(more * 5 < one, "{dtype:?}: the first takes {one} bytes, the second {more} more");
@@ -89,6 +89,30 @@ fn a_second_element_of_the_same_model_costs_under_a_fifth_of_the_first() {
 #[test]
 fn so_it_does_where_the_weights_are_converted() {
     a_second_element_costs_under_a_fifth_of_the_first(Dtype::BF16);
+}
+
+/// Memory of this process that no file stands behind, in bytes.
+fn anonymous() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB"));
+    kilobytes.and_then(|number| number.trim().parse::<u64>().ok()).expect("a number") * 1024
+}
+
+/// Wants a process of its own, as above.
+#[test]
+fn with_little_memory_weights_stay_in_their_file_and_the_frames_are_the_same() {
+    run(&(Model::new().soragen("seed=1") + SINK)).assert_clean();
+    let model = wide_model(Dtype::BF16);
+    let before = anonymous();
+    let holding_with = |settings| {
+        let playing = holding(model.path(), settings);
+        (anonymous().saturating_sub(before), playing.stop().assert_clean().frames())
+    };
+    let (streamed, frames) = holding_with("low-memory=true");
+    let (stayed, same) = holding_with("low-memory=false");
+    assert!(stayed > WEIGHTS * 8 / 10, "{stayed} bytes do not hold {WEIGHTS} of weights");
+    assert!(streamed < WEIGHTS / 5, "{streamed} bytes, of {WEIGHTS} that all weights take");
+    assert!(frames == same);
 }
 
 /// Not a test by itself: the other process of the test below, which starts it.
@@ -159,7 +183,7 @@ fn pages_of(file: &Path, id: u32) -> HashMap<String, u64> {
 #[ignore = "started by two_processes_share_the_pages_of_the_weights"]
 fn holds_a_model_until_told() {
     let model = PathBuf::from(std::env::var_os(HELD).expect("started by the other test"));
-    let playing = holding(&model);
+    let playing = holding(&model, "");
     println!("\nholding");
     // Until the other side closes it.
     std::io::stdin().read_to_end(&mut Vec::new()).expect("a pipe");
@@ -170,7 +194,7 @@ fn holds_a_model_until_told() {
 fn two_processes_share_the_pages_of_the_weights() {
     let model = wide_model(Dtype::F32);
     let file = model.file(FILE).canonicalize().expect("it is there");
-    let own = holding(model.path());
+    let own = holding(model.path(), "");
     let program = std::env::current_exe().expect("the test is a file");
     let mut child = Command::new(program)
         .args(["--ignored", "--exact", "weights::holds_a_model_until_told", "--nocapture"])

@@ -42,6 +42,10 @@ pub struct LoadOptions {
     pub tiny_vae_file: Option<PathBuf>,
     /// Whether prompts that were embedded before are found on disk.
     pub prompt_cache: PromptCacheChoice,
+    /// Whether transformer and text encoder are brought to the device layer by layer each time they compute, instead of
+    /// staying there: from pinned memory to a GPU, and on the CPU from the mapped file, where other formats are wanted
+    /// than that of the file. Results are the same.
+    pub low_memory: bool,
 }
 
 impl LoadOptions {
@@ -83,7 +87,8 @@ impl TextToVideoPipeline {
         let prompt_cache = PromptCache::new(&options.prompt_cache, dir.text_encoder_weights(), kinds, device);
         let eager = prompt_cache.is_none().then_some(dir.text_encoder_weights());
         let total_bytes = total_bytes(&dir, vae_weights, eager);
-        let mut loader = Loader { device, done_bytes: Cell::new(0), total_bytes, on_progress };
+        let low_memory = options.low_memory;
+        let mut loader = Loader { device, low_memory, done_bytes: Cell::new(0), total_bytes, on_progress };
         let tokenizer = Tokenizer::open_as(&dir.tokenizer_path(), dir.tokenizer_class())?;
         let text_encoder = OnceLock::new();
         if eager.is_some() {
@@ -119,6 +124,7 @@ impl TextToVideoPipeline {
         Ok(Self {
             max_sequence_length: i64::from(dir.native().max_sequence_length),
             device,
+            low_memory,
             kinds,
             tokenizer,
             text_encoder,
@@ -166,6 +172,7 @@ impl TextToVideoPipeline {
             let _span = tracing::debug_span!("load").entered();
             let mut loader = Loader {
                 device: self.device,
+                low_memory: self.low_memory,
                 done_bytes: Cell::new(0),
                 total_bytes: self.dir.text_encoder_weights().total_bytes(),
                 on_progress,
@@ -183,7 +190,7 @@ impl TextToVideoPipeline {
     pub(super) fn restyler(&self) -> Result<&WanTransformer3DModel> {
         let Some(factors) = self.dir.source_lora_weights() else { return Ok(&self.transformer) };
         let (dir, kinds) = (&self.dir, self.kinds);
-        loaded_once((&self.restyler, &self.restyler_loading), self.device, |loader| {
+        self.loaded_once((&self.restyler, &self.restyler_loading), |loader| {
             let part = ("transformer", dir.transformer_weights(), dir.transformer());
             let transformer = loader.transformer(part, Some(factors), (kinds, dir.causal().numerics))?;
             loader.sources(transformer, dir, kinds)
@@ -196,32 +203,36 @@ impl TextToVideoPipeline {
     /// Those of the strict loader; see [`crate::weights`].
     pub(super) fn encoder(&self) -> Result<&AutoencoderKlWan> {
         let (dir, kinds) = (&self.dir, self.kinds);
-        loaded_once((&self.encoder, &self.encoder_loading), self.device, |loader| {
+        self.loaded_once((&self.encoder, &self.encoder_loading), |loader| {
             let vae = loader.component("vae", dir.vae_weights(), (kinds.vae, &[]), &[], |weights| {
                 AutoencoderKlWan::new(weights, dir.vae())
             })?;
             Ok(vae.without_decoder())
         })
     }
-}
 
-/// What the first caller loads, without a report of its progress; others wait meanwhile.
-fn loaded_once<'a, T>(
-    (cell, loading): (&'a OnceLock<T>, &Mutex<()>),
-    device: Device,
-    load: impl FnOnce(&mut Loader<'_, '_>) -> Result<T>,
-) -> Result<&'a T> {
-    // The lock guards no data, only that one caller loads.
-    let _loading = loading.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(loaded) = cell.get() {
-        return Ok(loaded);
+    /// What the first caller loads, without a report of its progress; others wait meanwhile.
+    fn loaded_once<'a, T>(
+        &self,
+        (cell, loading): (&'a OnceLock<T>, &Mutex<()>),
+        load: impl FnOnce(&mut Loader<'_, '_>) -> Result<T>,
+    ) -> Result<&'a T> {
+        // The lock guards no data, only that one caller loads.
+        let _loading = loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = cell.get() {
+            return Ok(loaded);
+        }
+        let _span = tracing::debug_span!("load").entered();
+        let _no_grad = tch::no_grad_guard();
+        let loaded = load(&mut Loader {
+            device: self.device,
+            low_memory: self.low_memory,
+            done_bytes: Cell::new(0),
+            total_bytes: 0,
+            on_progress: &mut |_| ControlFlow::Continue(()),
+        })?;
+        Ok(cell.get_or_init(|| loaded))
     }
-    let _span = tracing::debug_span!("load").entered();
-    let _no_grad = tch::no_grad_guard();
-    let mut silent = |_| ControlFlow::Continue(());
-    let loaded =
-        load(&mut Loader { device, done_bytes: Cell::new(0), total_bytes: 0, on_progress: &mut silent })?;
-    Ok(cell.get_or_init(|| loaded))
 }
 
 fn total_bytes(dir: &ModelDir, vae: &WeightFiles, text_encoder: Option<&WeightFiles>) -> u64 {
@@ -238,6 +249,7 @@ fn total_bytes(dir: &ModelDir, vae: &WeightFiles, text_encoder: Option<&WeightFi
 /// Counts bytes over all components for the progress report.
 struct Loader<'a, 'b> {
     device: Device,
+    low_memory: bool,
     done_bytes: Cell<u64>,
     total_bytes: u64,
     on_progress: &'a mut OnProgress<'b>,
@@ -270,7 +282,8 @@ impl Loader<'_, '_> {
             return self.component(component, files, kinds, tolerated, build);
         };
         let mut on_bytes = |_| ControlFlow::Continue(());
-        let layout = Layout { device: self.device, kind: Kind::Float, keep_in_f32: &[] };
+        let layout =
+            Layout { device: self.device, kind: Kind::Float, keep_in_f32: &[], streamed: self.low_memory };
         let factors = Rc::new(FileWeights::new("source_lora", factors, layout, &mut on_bytes));
         let model = self.component(component, files, kinds, tolerated, |weights| {
             build(&Weights::new(Rc::new(LoraWeights::new(weights.clone(), factors.clone()))))
@@ -315,7 +328,7 @@ impl Loader<'_, '_> {
                 total_bytes: self.total_bytes,
             })
         };
-        let layout = Layout { device: self.device, kind, keep_in_f32 };
+        let layout = Layout { device: self.device, kind, keep_in_f32, streamed: self.low_memory };
         let source = Rc::new(FileWeights::new(component, files, layout, &mut on_bytes));
         let model = build(&Weights::new(source.clone()))?;
         source.finish(tolerated)?;

@@ -56,6 +56,8 @@ pub struct TextToVideoPipeline {
     /// Also keeps the weight files mapped: on the CPU, parameters can be views of them.
     pub(super) dir: ModelDir,
     pub(super) device: Device,
+    /// Whether layers are brought to the device each time they compute.
+    pub(super) low_memory: bool,
     pub(super) kinds: Kinds,
     pub(super) tokenizer: Tokenizer,
     /// With a cache of prompts, loaded by the first prompt that is not in it.

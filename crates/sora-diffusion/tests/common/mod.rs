@@ -48,7 +48,7 @@ pub fn build<T>(
     new: impl FnOnce(&Weights) -> sora_diffusion::Result<T>,
 ) -> T {
     let mut on_bytes = |_| ControlFlow::Continue(());
-    let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[] };
+    let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[], streamed: false };
     let source = Rc::new(FileWeights::new("test", files, layout, &mut on_bytes));
     let model = new(&Weights::new(source.clone())).expect("the fixture has all keys");
     source.finish(tolerated).expect("every key is used");

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 pub use safetensors::Dtype;
 
 use crate::ModelError;
@@ -162,6 +162,19 @@ impl WeightFiles {
             shape: &entry.shape,
             data: self.0.shards[*shard].map.get(entry.range.clone())?,
         })
+    }
+
+    /// Takes the pages of this tensor off the process, for those who have copied it; who reads it again has them read from
+    /// the file again, or from the system's cache of it.
+    pub fn release(&self, name: &str) {
+        let Some(Located { shard, entry }) = self.0.tensors.get(name) else { return };
+        let map = &self.0.shards[*shard].map;
+        // SAFETY: the mapping is one of a file and nothing is written to it, so nothing is lost with its pages.
+        let advised = unsafe {
+            map.unchecked_advise_range(UncheckedAdvice::DontNeed, entry.range.start, entry.range.len())
+        };
+        // Where the system refuses, the pages stay until it needs their place.
+        drop(advised);
     }
 
     /// Bytes of all tensors together.

@@ -83,7 +83,7 @@ fn load<T>(
     build: impl FnOnce(&Weights) -> sora_diffusion::Result<T>,
 ) -> anyhow::Result<T> {
     let mut on_bytes = |_| ControlFlow::Continue(());
-    let layout = Layout { device, kind: Kind::Float, keep_in_f32: &[] };
+    let layout = Layout { device, kind: Kind::Float, keep_in_f32: &[], streamed: false };
     // Stored in half precision, so that f32 is a copy: nothing keeps pointing into the file.
     let source = Rc::new(FileWeights::new(component, files, layout, &mut on_bytes));
     let network = build(&Weights::new(source.clone()))?;

@@ -46,7 +46,7 @@ pub struct CleanFrames {
 impl KvCache {
     /// An empty cache for `model`.
     pub fn new(model: &WanTransformer3DModel, limits: CacheLimits) -> Self {
-        let layers = (0..model.blocks.len()).map(|_| None).collect();
+        let layers = (0..model.blocks.count()).map(|_| None).collect();
         Self { limits, rotation: Rotation::Relative, layers, tokens_per_frame: 0, forgotten: 0 }
     }
 
@@ -131,7 +131,7 @@ impl WanTransformer3DModel {
         context: &TextContext,
         cache: &mut KvCache,
     ) {
-        let mut fresh = Vec::with_capacity(self.blocks.len());
+        let mut fresh = Vec::with_capacity(self.blocks.count());
         // Its velocity is of no use: only the keys and values are kept.
         let _ =
             self.causal(hidden_states, timestep, context, cache, |_, key, value| fresh.push((key, value)));
@@ -181,7 +181,7 @@ impl WanTransformer3DModel {
     ) -> CleanFrames {
         let (rotations, f, tokens) = self.positions_of(hidden_states);
         let mask = block_causal_mask(f, tokens, 1, hidden_states.device()).to_kind(self.kind());
-        let mut layers = Vec::with_capacity(self.blocks.len());
+        let mut layers = Vec::with_capacity(self.blocks.count());
         let _ = self.run(hidden_states, timestep, context, |_, attention, x| {
             let (out, key, value) = attention.causal_attention(x, &rotations, &rotations, None, Some(&mask));
             layers.push(LayerCache { key, value });

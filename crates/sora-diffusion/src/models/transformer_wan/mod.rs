@@ -21,7 +21,7 @@ use sora_model::config::{Numerics, SourceEncoderConfig, TransformerConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::nn::{LayerNorm, Linear};
+use crate::nn::{LayerNorm, Layers, Linear};
 use crate::weights::Weights;
 
 pub use attention::TextKeyValues;
@@ -66,7 +66,7 @@ pub struct WanTransformer3DModel {
     guess_share: Option<Tensor>,
     time_embedder: TimeEmbedder,
     text_embedder: TextEmbedder,
-    blocks: Vec<WanTransformerBlock>,
+    blocks: Layers<WanTransformerBlock>,
     norm_out: LayerNorm,
     proj_out: Linear,
     scale_shift_table: Tensor,
@@ -89,9 +89,9 @@ impl WanTransformer3DModel {
     pub fn with_numerics(weights: &Weights, config: &TransformerConfig, numerics: Numerics) -> Result<Self> {
         let dim = config.inner_dim();
         let embedder = weights.pp("condition_embedder");
-        let blocks = (0..config.num_layers)
-            .map(|i| WanTransformerBlock::new(&weights.pp("blocks").pp(i), config, numerics))
-            .collect::<Result<Vec<_>>>()?;
+        let blocks = Layers::new(&weights.pp("blocks"), config.num_layers, |weights| {
+            WanTransformerBlock::new(weights, config, numerics)
+        })?;
         let patch: i64 = config.patch_size.iter().product();
         Ok(Self {
             rope: RotaryPosEmbed::new(config.attention_head_dim, config.rope_max_seq_len, numerics),
@@ -194,7 +194,9 @@ impl WanTransformer3DModel {
         let bias = bias.map(|bias| bias.unsqueeze(1).unsqueeze(1)); // [B, L] → [B, 1, 1, L]
         // [B, L, text_dim] → [B, L, D]
         let text = self.text_embedder.forward(&embeds.to_kind(self.kind()));
-        let blocks = self.blocks.iter().map(|block| block.attn2.keys_values(&text, bias.as_ref())).collect();
+        let blocks = (0..self.blocks.count())
+            .map(|i| self.with_block(i, |block| block.attn2.keys_values(&text, bias.as_ref())))
+            .collect();
         let style = self.source_encoder.as_ref().map(|encoder| encoder.read(prompt_embeds));
         TextContext { blocks, style }
     }
@@ -226,6 +228,12 @@ impl WanTransformer3DModel {
         self.run(hidden_states, timestep, context, |_, attention, x| {
             attention.self_attention(x, &rotary_emb, mask)
         })
+    }
+
+    /// Has block `i` compute.
+    fn with_block<T>(&self, i: usize, compute: impl FnOnce(&WanTransformerBlock) -> T) -> T {
+        let build = |weights: &Weights| WanTransformerBlock::new(weights, &self.config, self.numerics);
+        self.blocks.with(i, build, compute)
     }
 
     /// Patches of latents along time, height and width.
@@ -271,8 +279,10 @@ impl WanTransformer3DModel {
         let (temb, timestep_proj) = self.time_embedder.forward(timestep, self.kind());
 
         // 3. Blocks
-        for (i, (block, text)) in self.blocks.iter().zip(&context.blocks).enumerate() {
-            x = block.forward(&x, &timestep_proj, text, |layer, x| self_attention(i, layer, x));
+        for (i, text) in context.blocks.iter().enumerate() {
+            x = self.with_block(i, |block| {
+                block.forward(&x, &timestep_proj, text, |layer, x| self_attention(i, layer, x))
+            });
         }
 
         // 4. Output norm and projection; note temb here, not timestep_proj

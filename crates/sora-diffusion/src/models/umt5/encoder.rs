@@ -1,17 +1,18 @@
 use sora_model::config::TextEncoderConfig;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::layers::{
     Direction, FeedForward, Umt5Attention, Umt5LayerNorm, clamp_f16, relative_position_buckets,
 };
 use crate::error::{DiffusionError, Result};
-use crate::weights::Weights;
+use crate::nn::Layers;
+use crate::weights::{Kept, Weights};
 
 /// The encoder of UMT5.
 pub struct Umt5EncoderModel {
     config: TextEncoderConfig,
     /// `[vocab_size, D]`.
-    embed_tokens: Tensor,
+    embed_tokens: TokenTable,
     encoder: EncoderStack,
 }
 
@@ -24,7 +25,7 @@ impl Umt5EncoderModel {
     pub fn new(weights: &Weights, config: &TextEncoderConfig) -> Result<Self> {
         Ok(Self {
             config: config.clone(),
-            embed_tokens: embedding_table(weights, config)?,
+            embed_tokens: TokenTable::new(weights, config)?,
             encoder: EncoderStack::new(&weights.pp("encoder"), config)?,
         })
     }
@@ -37,18 +38,46 @@ impl Umt5EncoderModel {
     /// Token ids `[B, L]` (i64, each below `vocab_size`) and their mask `[B, L]` (1 for a token, 0 for
     /// padding) → hidden states `[B, L, D]`. What stands at padding is not defined.
     pub fn forward(&self, input_ids: &Tensor, mask: &Tensor) -> Tensor {
-        let hidden_states = Tensor::embedding(&self.embed_tokens, input_ids, -1, false, false);
+        let hidden_states = self.embed_tokens.look_up(input_ids);
         self.encoder.forward(hidden_states, mask, &self.config)
+    }
+}
+
+/// The table of all tokens. Where layers are streamed it stays where they are kept: a prompt needs a few rows of
+/// what, with UMT5-XXL's 256 384 tokens, are two gigabytes in bf16.
+enum TokenTable {
+    Resident(Tensor),
+    Kept(Kept),
+}
+
+impl TokenTable {
+    fn new(weights: &Weights, config: &TextEncoderConfig) -> Result<Self> {
+        if !weights.streams() {
+            return embedding_table(weights, config).map(Self::Resident);
+        }
+        under_either_name(|name| weights.kept(name, &[config.vocab_size, config.d_model])).map(Self::Kept)
+    }
+
+    /// Token ids `[B, L]` → `[B, L, D]`.
+    fn look_up(&self, input_ids: &Tensor) -> Tensor {
+        let rows = |table, ids| Tensor::embedding(table, ids, -1, false, false);
+        match self {
+            Self::Resident(table) => rows(table, input_ids),
+            Self::Kept(table) => table.place(&rows(table.tensor(), &input_ids.to_device(Device::Cpu))),
+        }
     }
 }
 
 /// The table of all tokens, `[vocab_size, D]`.
 pub(super) fn embedding_table(weights: &Weights, config: &TextEncoderConfig) -> Result<Tensor> {
-    let shape = [config.vocab_size, config.d_model];
-    match weights.get("shared.weight", &shape) {
-        // Which of its two names the table has depends on who saved it.
+    under_either_name(|name| weights.get(name, &[config.vocab_size, config.d_model]))
+}
+
+/// Which of its two names the table has depends on who saved it.
+fn under_either_name<T>(get: impl Fn(&str) -> Result<T>) -> Result<T> {
+    match get("shared.weight") {
         Err(missing @ DiffusionError::MissingTensor { .. }) => {
-            weights.get("encoder.embed_tokens.weight", &shape).map_err(|_| missing)
+            get("encoder.embed_tokens.weight").map_err(|_| missing)
         }
         found => found,
     }
@@ -61,15 +90,15 @@ pub(super) fn padding(mask: &Tensor) -> Tensor {
 
 /// The encoder without its embedding table.
 pub(super) struct EncoderStack {
-    blocks: Vec<EncoderBlock>,
+    blocks: Layers<EncoderBlock>,
     final_layer_norm: Umt5LayerNorm,
 }
 
 impl EncoderStack {
     pub(super) fn new(weights: &Weights, config: &TextEncoderConfig) -> Result<Self> {
-        let blocks = (0..config.num_layers)
-            .map(|i| EncoderBlock::new(&weights.pp("block").pp(i).pp("layer"), config))
-            .collect::<Result<_>>()?;
+        let blocks = Layers::new(&weights.pp("block"), config.num_layers, |weights| {
+            EncoderBlock::new(&weights.pp("layer"), config)
+        })?;
         let final_layer_norm = Umt5LayerNorm::new(&weights.pp("final_layer_norm"), config)?;
         Ok(Self { blocks, final_layer_norm })
     }
@@ -85,8 +114,10 @@ impl EncoderStack {
         let device = hidden_states.device();
         let buckets = relative_position_buckets(len, Direction::Both, config).to_device(device);
         let padding = padding(&mask.to_device(device));
-        for block in &self.blocks {
-            hidden_states = block.forward(&hidden_states, &buckets, &padding);
+        let build = |weights: &Weights| EncoderBlock::new(&weights.pp("layer"), config);
+        for i in 0..self.blocks.count() {
+            hidden_states =
+                self.blocks.with(i, build, |block| block.forward(&hidden_states, &buckets, &padding));
         }
         self.final_layer_norm.forward(&hidden_states)
     }

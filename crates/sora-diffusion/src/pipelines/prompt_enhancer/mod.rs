@@ -143,7 +143,7 @@ impl PromptEnhancer {
             )));
         }
         let mut on_bytes = |_| ControlFlow::Continue(());
-        let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[] };
+        let layout = Layout { device: Device::Cpu, kind: Kind::Float, keep_in_f32: &[], streamed: false };
         let source = Rc::new(FileWeights::new("prompt_enhancer", dir.weights(), layout, &mut on_bytes));
         let model =
             Umt5ForConditionalGeneration::new(&Weights::new(source.clone()), dir.encoder(), dir.decoder())?;
