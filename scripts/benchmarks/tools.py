@@ -103,6 +103,8 @@ class Bench:
             if self.has_diffusers():
                 code = "import diffusers; print('diffusers', diffusers.__version__)"
                 versions += [subprocess.run([self.python, "-c", code], capture_output=True, text=True).stdout.strip()]
+        if section == "sdcpp":
+            versions += [subprocess.run([self.options.sdcpp, "--version"], capture_output=True, text=True).stdout.strip()]
         load = os.getloadavg()[0]
         date = time.strftime("%Y-%m-%d", time.gmtime())
         machine = f"{cpu_name()}, {os.cpu_count()} cores; load average {load:.1f} at the end"
