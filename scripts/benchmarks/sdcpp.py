@@ -24,7 +24,7 @@ ROWS = [
     (SMALL, "auto", ["--type", "q8_0"], "q8_0"),
     (LARGER, "f32", ["--type", "f32"], "f32"),
 ]
-PROGRESS = re.compile(rb"\b(\d+)/%d - " % STEPS)
+PROGRESS = re.compile(rb"\b(\d+)/%d - +([\d.]+)(s/it|it/s)" % STEPS)
 
 
 def ours(bench, model, clip, dtype, out):
@@ -49,7 +49,7 @@ def ours(bench, model, clip, dtype, out):
 
 
 def theirs(bench, model, clip, options, frames):
-    """The same of stable-diffusion.cpp, by when it says what: its first step and its decoding begin with loading."""
+    """The same of stable-diffusion.cpp, by what it says and when: its first step and its decoding begin with loading."""
     width, height, count = clip
     for old in frames.parent.glob(f"{frames.name}-*.png"):
         old.unlink()
@@ -64,16 +64,16 @@ def theirs(bench, model, clip, options, frames):
     steps, loaded, decoded = {}, None, None
     for moment, line in lines:
         if found := PROGRESS.search(line):
-            steps[int(found[1])] = moment
+            rate = float(found[2])
+            steps[int(found[1])] = rate if found[3] == b"s/it" else 1 / rate
         elif b"loading tensors completed" in line:
             loaded = moment
         elif b"decode_first_stage completed" in line:
             decoded = moment
     if len(steps) != STEPS or None in (loaded, decoded):
-        sys.exit(f"error: {bench.options.sdcpp} says neither when its steps end nor when it decodes")
-    moments = [steps[number] for number in sorted(steps)]
+        sys.exit(f"error: {bench.options.sdcpp} does not say how long its steps and its decoding take")
     return {
-        "step": min(end - begin for begin, end in zip(moments, moments[1:])),
+        "step": min(seconds for number, seconds in steps.items() if number > 1),
         "decode": decoded - loaded,
         "memory": result["peak_bytes"],
     }
