@@ -24,7 +24,7 @@ def measure(bench):
             request = models.request(
                 model, device=device, dtype="bf16", vae_dtype="bf16", width=width, height=height, frames=frames,
                 prompt_tokens=512, block=BLOCK, window=WINDOW, steps=STEPS, repeats=bench.options.repeats,
-                parts=["forward", "block", "decode", "tiny"],
+                parts=["forward", "streamed", "fp8", "block", "decode", "tiny"],
             )
             ours = bench.ours(request)
             theirs = {}
@@ -44,7 +44,8 @@ def measure(bench):
             used = f"{rate / limits['matmul_tflops']:.0%}" if limits else "-"
             rows.append([
                 name, f"{width}×{height}×{frames}", tokens, f"{forward:.0f} ms", beside("forward"),
-                beside("forward_compiled"), f"{rate:.0f} TFLOP/s", used,
+                beside("forward_compiled"), f"{ours['streamed']['best_ms'] / forward:.2f}",
+                f"{ours['fp8']['best_ms'] / forward:.2f}", f"{rate:.0f} TFLOP/s", used,
             ])
             whole, step = ours["block"]["whole"]["best_ms"], ours["block"]["step"]["best_ms"]
             full, tiny = (ours[part]["chunk"]["best_ms"] * BLOCK for part in ("decode", "tiny"))
@@ -57,7 +58,7 @@ def measure(bench):
             print("  ".join(str(cell) for cell in rows[-1] + blocks[-1]), flush=True)
     text = "## CUDA\n\nRandom weights of the published sizes, bf16, batch 1.\n\n"
     text += page.table(
-        ["model", "clip", "tokens", "one pass", "/ diffusers", "/ compiled", "rate", "of the card's products"], rows
+        ["model", "clip", "tokens", "one pass", "/ diffusers", "/ compiled", "low-memory / this", "fp8 / this", "rate", "of the card's products"], rows
     )
     text += f"\nA block of {BLOCK} latent frames, {STEPS} steps and the pass that remembers it, {WINDOW} latent frames of memory:\n\n"
     text += page.table(

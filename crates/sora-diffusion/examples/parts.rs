@@ -23,7 +23,8 @@ use sora_diffusion::models::autoencoder_kl_wan::FeatureCache;
 use sora_diffusion::models::taehv::FrameMemory;
 use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, TextContext, keep_in_f32};
 use sora_diffusion::models::{AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel};
-use sora_diffusion::weights::{WeightSource, Weights};
+use sora_diffusion::nn::Fp8Weights;
+use sora_diffusion::weights::{self, WeightSource, Weights};
 use sora_model::config::{Numerics, TextEncoderConfig, TinyVaeConfig, TransformerConfig, VaeConfig};
 use tch::{Cuda, Device, Kind, Tensor};
 
@@ -56,9 +57,18 @@ struct Random<'a> {
     device: Device,
     kind: Kind,
     keep_in_f32: &'a [&'a str],
+    streamed: bool,
 }
 
 impl WeightSource for Random<'_> {
+    fn streams(&self) -> bool {
+        self.streamed
+    }
+
+    fn kept(&self, name: &str, shape: &[i64]) -> sora_diffusion::Result<weights::Kept> {
+        weights::Kept::aside(self.tensor(name, shape)?)
+    }
+
     fn tensor(&self, name: &str, shape: &[i64]) -> sora_diffusion::Result<Tensor> {
         let kept = self.keep_in_f32.iter().any(|module| name.split('.').any(|part| part == *module));
         let kind = if kept { Kind::Float } else { self.kind };
@@ -84,6 +94,17 @@ fn device(name: &str) -> Result<Device, String> {
         (_, Some(_)) => Err(format!("device is {name}, and libtorch sees no CUDA")),
         _ => Err(format!("device is {name}, it must be cpu or cuda:N")),
     }
+}
+
+/// How a transformer's weights are kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Kept {
+    /// On the device.
+    There,
+    /// Aside, and brought there layer by layer.
+    Elsewhere,
+    /// On the device, large matrices in 8 bits.
+    In8Bits,
 }
 
 /// Measures on one device.
@@ -125,7 +146,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for part in &request.parts {
         let figures = match part.as_str() {
             "text" => text(&request, &bench)?,
-            "forward" => forward(&request, &bench)?,
+            "forward" => forward(&request, &bench, Kept::There)?,
+            "streamed" => forward(&request, &bench, Kept::Elsewhere)?,
+            "fp8" => forward(&request, &bench, Kept::In8Bits)?,
             "block" => block(&request, &bench)?,
             "encode" | "decode" => vae(&request, &bench, part == "encode")?,
             "tiny" => tiny(&request, &bench)?,
@@ -137,14 +160,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn weights<'a>(bench: &Bench, kind: Kind, keep_in_f32: &'a [&'a str]) -> Weights<'a> {
-    Weights::new(Rc::new(Random { device: bench.device, kind, keep_in_f32 }))
+fn random<'a>(bench: &Bench, kind: Kind, keep_in_f32: &'a [&'a str]) -> Weights<'a> {
+    Weights::new(Rc::new(Random { device: bench.device, kind, keep_in_f32, streamed: false }))
 }
 
 /// The text encoder over one prompt.
 fn text(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
     let kind = kind(&request.dtype)?;
-    let model = Umt5EncoderModel::new(&weights(bench, kind, &[]), &request.text_encoder)?;
+    let model = Umt5EncoderModel::new(&random(bench, kind, &[]), &request.text_encoder)?;
     let shape = [1, request.prompt_tokens];
     let tokens = Tensor::randint(request.text_encoder.vocab_size, shape, (Kind::Int64, bench.device));
     let mask = Tensor::ones(shape, (Kind::Int64, bench.device));
@@ -167,18 +190,24 @@ fn latents(request: &Request, bench: &Bench, kind: Kind, frames: i64) -> Tensor 
 fn transformer(
     request: &Request,
     bench: &Bench,
+    kept: Kept,
 ) -> Result<(WanTransformer3DModel, TextContext, Kind), Box<dyn Error>> {
     let kind = kind(&request.dtype)?;
-    let kept = keep_in_f32(Numerics::Diffusers);
-    let model = WanTransformer3DModel::new(&weights(bench, kind, kept), &request.transformer)?;
+    let keep_in_f32 = keep_in_f32(Numerics::Diffusers);
+    let streamed = kept == Kept::Elsewhere;
+    let mut weights = Weights::new(Rc::new(Random { device: bench.device, kind, keep_in_f32, streamed }));
+    if kept == Kept::In8Bits {
+        weights = Weights::new(Rc::new(Fp8Weights::new(weights)));
+    }
+    let model = WanTransformer3DModel::new(&weights, &request.transformer)?;
     let shape = [1, request.prompt_tokens, request.transformer.text_dim];
     let context = model.encode_context(&Tensor::randn(shape, (kind, bench.device)), None);
     Ok((model, context, kind))
 }
 
 /// One pass over the whole clip, without guidance.
-fn forward(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
-    let (model, context, kind) = transformer(request, bench)?;
+fn forward(request: &Request, bench: &Bench, kept: Kept) -> Result<Value, Box<dyn Error>> {
+    let (model, context, kind) = transformer(request, bench, kept)?;
     let x = latents(request, bench, kind, latent_size(request)[0]);
     let timestep = Tensor::full([1], 500.0, (Kind::Float, bench.device));
     Ok(bench.time(|| drop(model.forward(&x, &timestep, &context))))
@@ -186,7 +215,7 @@ fn forward(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
 
 /// A block of a stream whose memory is full: its steps, and the pass that remembers it.
 fn block(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
-    let (model, context, kind) = transformer(request, bench)?;
+    let (model, context, kind) = transformer(request, bench, Kept::There)?;
     let x = latents(request, bench, kind, request.block);
     let at = |t: f64| Tensor::full([1], t, (Kind::Float, bench.device));
     let mut cache = KvCache::new(&model, CacheLimits { sink: 0, frames: request.window });
@@ -206,7 +235,7 @@ fn block(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
 /// Encoding or decoding of four frames of a running stream.
 fn vae(request: &Request, bench: &Bench, encode: bool) -> Result<Value, Box<dyn Error>> {
     let kind = kind(&request.vae_dtype)?;
-    let model = AutoencoderKlWan::new(&weights(bench, kind, &[]), &request.vae)?;
+    let model = AutoencoderKlWan::new(&random(bench, kind, &[]), &request.vae)?;
     let mut cache = FeatureCache::new();
     let factor = request.vae.temporal_scale_factor();
     let video = |frames: i64| {
@@ -235,7 +264,7 @@ fn tiny(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
         decoder_dims: TINY_DECODER,
         stored_growth: TinyVaeConfig::TIME_GROWTH,
     };
-    let model = Taehv::new(&weights(bench, kind, &[]), &config)?;
+    let model = Taehv::new(&random(bench, kind, &[]), &config)?;
     let [_, h, w] = latent_size(request);
     let z = Tensor::randn([1, request.vae.z_dim, 1, h, w], (kind, bench.device));
     let mut memory = FrameMemory::new();

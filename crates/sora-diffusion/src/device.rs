@@ -61,6 +61,9 @@ pub enum DtypeChoice {
     Bf16,
     /// Everything in half precision, but for the modules that the reference keeps in f32.
     F16,
+    /// The large matrices of the transformer's blocks, and what is multiplied by them, in 8 bits (E4M3); the rest of it and
+    /// the text encoder in bf16, the VAE as with [`Self::Auto`]. A GPU must have units for it (compute capability 8.9).
+    Fp8,
 }
 
 /// Number formats of the parts of a pipeline.
@@ -70,6 +73,8 @@ pub struct Kinds {
     pub transformer: Kind,
     /// VAE.
     pub vae: Kind,
+    /// Whether large matrices of the transformer are in 8 bits instead.
+    pub fp8: bool,
 }
 
 impl DtypeChoice {
@@ -82,7 +87,11 @@ impl DtypeChoice {
             (Self::Auto, _) => (Kind::BFloat16, Kind::Float),
             (Self::Bf16, _) => (Kind::BFloat16, Kind::BFloat16),
             (Self::F16, _) => (Kind::Half, Kind::Half),
+            (Self::Fp8, _) => {
+                let vae = Self::Auto.resolve(device, dir).vae;
+                return Kinds { transformer: Kind::BFloat16, vae, fp8: true };
+            }
         };
-        Kinds { transformer, vae }
+        Kinds { transformer, vae, fp8: false }
     }
 }

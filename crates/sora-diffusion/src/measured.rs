@@ -99,7 +99,7 @@ struct Speedup {
 impl Speedup {
     fn kinds(self) -> Kinds {
         let kind = |speedup| if speedup >= CLEARLY_FASTER { Kind::BFloat16 } else { Kind::Float };
-        Kinds { transformer: kind(self.feed_forward), vae: kind(self.convolution) }
+        Kinds { transformer: kind(self.feed_forward), vae: kind(self.convolution), fp8: false }
     }
 
     fn read(contents: &[u8]) -> Option<Self> {
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn each_part_is_computed_in_bf16_only_where_that_is_clearly_faster() {
         let kinds = |feed_forward, convolution| Speedup { feed_forward, convolution }.kinds();
-        let of = |transformer, vae| Kinds { transformer, vae };
+        let of = |transformer, vae| Kinds { transformer, vae, fp8: false };
         assert_eq!(kinds(0.5, 0.6), of(Kind::Float, Kind::Float));
         assert_eq!(kinds(1.29, 1.3), of(Kind::Float, Kind::BFloat16));
         assert_eq!(kinds(5.0, 1.0), of(Kind::BFloat16, Kind::Float));

@@ -52,7 +52,10 @@ impl Kept {
     }
 
     /// A parameter that was made where it computes; from a GPU it goes to pinned memory.
-    pub(crate) fn aside(tensor: Tensor) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Those of libtorch, when there is no memory for it.
+    pub fn aside(tensor: Tensor) -> Result<Self> {
         let (device, kind) = (tensor.device(), tensor.kind());
         let tensor = match device {
             Device::Cpu => tensor,

@@ -79,7 +79,7 @@ fn restyled(pipeline: &TextToVideoPipeline) -> Vec<u8> {
 
 #[test]
 fn frames_are_the_same_to_the_byte_in_every_format() {
-    for dtype in [DtypeChoice::F32, DtypeChoice::Bf16] {
+    for dtype in [DtypeChoice::F32, DtypeChoice::Bf16, DtypeChoice::Fp8] {
         let (stays, streams) = (load(dtype, false), load(dtype, true));
         assert!(clip(&stays) == clip(&streams), "a clip in {dtype:?}");
         assert!(restyled(&stays) == restyled(&streams), "restyled blocks in {dtype:?}");

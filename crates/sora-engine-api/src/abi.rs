@@ -108,6 +108,8 @@ wire_enum! {
         Bf16 = 2,
         /// IEEE half precision.
         F16 = 3,
+        /// 8 bits for the large matrices of the transformer, bfloat16 for the rest of it.
+        Fp8 = 4,
     }
 }
 

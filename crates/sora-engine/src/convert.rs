@@ -43,6 +43,7 @@ pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions
         Dtype::F32 => DtypeChoice::F32,
         Dtype::Bf16 => DtypeChoice::Bf16,
         Dtype::F16 => DtypeChoice::F16,
+        Dtype::Fp8 => DtypeChoice::Fp8,
     };
     let given = |bytes: Bytes| (bytes.len > 0).then(|| path(bytes));
     let (transformer_file, tiny_vae_file) = (given(raw.transformer_file), given(raw.tiny_vae_file));

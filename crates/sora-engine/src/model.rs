@@ -169,8 +169,9 @@ fn device_name(device: Device) -> String {
 
 /// The transformer's number format, and the decoder's where that is another one.
 fn dtypes(pipeline: &TextToVideoPipeline) -> String {
-    let (transformer, decoder) =
-        (dtype_name(pipeline.kinds().transformer), dtype_name(pipeline.decoder_kind()));
+    let kinds = pipeline.kinds();
+    let transformer = if kinds.fp8 { "fp8" } else { dtype_name(kinds.transformer) };
+    let decoder = dtype_name(pipeline.decoder_kind());
     if transformer == decoder { transformer.into() } else { format!("{transformer}, vae {decoder}") }
 }
 

@@ -152,6 +152,7 @@ impl ModelChoice {
             Dtype::F32 => api::Dtype::F32,
             Dtype::Bf16 => api::Dtype::Bf16,
             Dtype::F16 => api::Dtype::F16,
+            Dtype::Fp8 => api::Dtype::Fp8,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::lora::LoraWeights;
 use crate::models::{
     AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel, transformer_wan, umt5,
 };
+use crate::nn::Fp8Weights;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{FileWeights, Layout, Weights};
 
@@ -81,6 +82,10 @@ impl TextToVideoPipeline {
         let tiny = options.tiny_vae_file.as_deref().map(|file| TinyVaeConfig::open(file, dir.vae()));
         let tiny = tiny.transpose()?;
         let _no_grad = tch::no_grad_guard();
+        if device.is_cuda() {
+            // A clip's chunks are all of one shape, but for the first: looking for the fastest convolutions pays.
+            tch::Cuda::cudnn_set_benchmark(true);
+        }
 
         let vae_weights = tiny.as_ref().map_or(dir.vae_weights(), |(_, weights)| weights);
         // With it, the encoder waits for a prompt that is not known yet.
@@ -275,8 +280,12 @@ impl Loader<'_, '_> {
         factors: Option<&WeightFiles>,
         (kinds, numerics): (Kinds, Numerics),
     ) -> Result<WanTransformer3DModel> {
+        let fp8 = kinds.fp8;
         let kinds = (kinds.transformer, transformer_wan::keep_in_f32(numerics));
-        let build = |weights: &Weights| WanTransformer3DModel::with_numerics(weights, config, numerics);
+        let build = |weights: &Weights| {
+            let in_8_bits = fp8.then(|| Weights::new(Rc::new(Fp8Weights::new(weights.clone()))));
+            WanTransformer3DModel::with_numerics(in_8_bits.as_ref().unwrap_or(weights), config, numerics)
+        };
         let tolerated = transformer_wan::TOLERATED_KEYS;
         let Some(factors) = factors else {
             return self.component(component, files, kinds, tolerated, build);

@@ -121,7 +121,7 @@ mod tests {
 
     fn cache(folder: &Path, kind: Kind) -> PromptCache {
         let choice = PromptCacheChoice::At(folder.into());
-        let kinds = Kinds { transformer: kind, vae: Kind::Float };
+        let kinds = Kinds { transformer: kind, vae: Kind::Float, fp8: false };
         PromptCache::new(&choice, &weights(), kinds, Device::Cpu).expect("it is asked for")
     }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn small_encoders_keep_nothing_unless_asked() {
-        let kinds = Kinds { transformer: Kind::Float, vae: Kind::Float };
+        let kinds = Kinds { transformer: Kind::Float, vae: Kind::Float, fp8: false };
         for choice in [PromptCacheChoice::Auto, PromptCacheChoice::Off] {
             assert!(PromptCache::new(&choice, &weights(), kinds, Device::Cpu).is_none());
         }

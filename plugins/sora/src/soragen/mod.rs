@@ -104,6 +104,12 @@ pub enum Dtype {
     /// IEEE half precision.
     #[enum_value(name = "IEEE half precision", nick = "f16")]
     F16,
+    /// 8 bits, E4M3.
+    #[enum_value(
+        name = "8 bits (E4M3) for the large matrices of the transformer, bfloat16 for the rest of it",
+        nick = "fp8"
+    )]
+    Fp8,
 }
 
 /// The sampler of the denoising loop.
