@@ -213,6 +213,8 @@ pub struct RawModelOptions {
     pub dtype: u32,
     /// 1 for weights that are brought to the device layer by layer, each time that they compute; 0 for weights that stay.
     pub low_memory: u32,
+    /// 1 to have what only blocks with a source need loaded too; 0 to have the first such block load it.
+    pub sources: u32,
 }
 
 /// What was opened. The texts live as long as the model.

@@ -90,6 +90,8 @@ pub struct ModelOptions {
     pub dtype: Dtype,
     /// Whether weights are brought to the device layer by layer, each time that they compute, instead of staying there.
     pub low_memory: bool,
+    /// Whether what only blocks with a source need is loaded too; else the first such block loads it.
+    pub sources: bool,
 }
 
 /// One clip to make.
@@ -139,6 +141,7 @@ impl Engine {
             device: options.device.to_raw(),
             dtype: options.dtype as u32,
             low_memory: options.low_memory.into(),
+            sources: options.sources.into(),
         };
         let mut model = std::ptr::null_mut();
         self.observed(observer, |callbacks| {

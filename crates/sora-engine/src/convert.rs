@@ -22,6 +22,8 @@ use crate::call::Failure;
 pub(crate) struct ModelOptions {
     pub(crate) model_path: PathBuf,
     pub(crate) load: LoadOptions,
+    /// Whether what only sources need is loaded too.
+    pub(crate) sources: bool,
 }
 
 fn unknown(what: &str, raw: impl std::fmt::Display) -> Failure {
@@ -49,6 +51,7 @@ pub(crate) unsafe fn model_options(raw: &RawModelOptions) -> Result<ModelOptions
     let (transformer_file, tiny_vae_file) = (given(raw.transformer_file), given(raw.tiny_vae_file));
     Ok(ModelOptions {
         model_path: path(raw.model_path),
+        sources: raw.sources != 0,
         load: LoadOptions {
             device,
             dtype,

@@ -102,11 +102,16 @@ impl Handle {
                 None => caller.still_wanted(),
             },
         );
-        match opened {
-            Ok(loaded) => Ok(Self(loaded)),
-            Err(OpenError::Cancelled) => Err(Failure::cancelled()),
-            Err(OpenError::Failed(failure)) => Err(failure),
+        let loaded = match opened {
+            Ok(loaded) => loaded,
+            Err(OpenError::Cancelled) => return Err(Failure::cancelled()),
+            Err(OpenError::Failed(failure)) => return Err(failure),
+        };
+        if options.sources {
+            let _computing = Computing::begin();
+            with_log(move |line| caller.log(&line), || loaded.pipeline.load_for_sources())?;
         }
+        Ok(Self(loaded))
     }
 
     pub(crate) fn device(&self) -> &str {

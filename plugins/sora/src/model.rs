@@ -84,6 +84,7 @@ impl ModelInfo {
                 device,
                 dtype: choice.dtype(),
                 low_memory: choice.low_memory,
+                sources: false,
             },
         })
     }

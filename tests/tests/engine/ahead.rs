@@ -43,6 +43,7 @@ fn model() -> Arc<Model> {
         device: Device::Cpu,
         dtype: Dtype::F32,
         low_memory: false,
+        sources: false,
     };
     Arc::new(engine.open_model(&options, &mut Kept::default()).expect("the embedded model"))
 }

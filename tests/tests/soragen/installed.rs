@@ -77,6 +77,36 @@ fn gst_launch_makes_a_clip_and_tells_how_far_it_is() {
     }
 }
 
+fn events_of(trace: &Path) -> Vec<serde_json::Value> {
+    // The format allows the closing bracket to be missing.
+    let written = fs::read_to_string(trace).expect("a trace") + "]";
+    serde_json::from_str(&written).expect("an array of events")
+}
+
+/// When the spans of this name began and ended, in microseconds.
+fn spans_of(events: &[serde_json::Value], name: &str) -> Vec<(f64, f64)> {
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let spans = events.iter().filter(|event| event["ph"] == "X" && event["name"] == name);
+    spans.map(|event| (number(&event["ts"]), number(&event["ts"]) + number(&event["dur"]))).collect()
+}
+
+#[test]
+fn soratransform_has_loaded_all_that_it_needs_before_its_first_block() {
+    let (prefix, model) = (Prefix::new().with_libtorch(), Model::new());
+    let trace = prefix.at("trace.json");
+    let source = "videotestsrc num-buffers=9 ! video/x-raw,width=48,height=32,framerate=16/1";
+    let transform = format!("! soratransform model-path={} prompt=ball ! fakesink", model.path().display());
+    let mut command = prefix.command("gst-launch-1.0");
+    command.args(source.split(' ')).args(transform.split(' ')).env("SORA_TRACE", &trace);
+    let output = command.output().expect("gst-launch-1.0 is installed");
+    assert!(output.status.success(), "{}", text(&output));
+    let events = events_of(&trace);
+    let loads = spans_of(&events, "load");
+    assert_eq!(loads.len(), 2, "the model, and the VAE's encoder");
+    let (first_block, _) = spans_of(&events, "text")[0];
+    assert!(loads.iter().all(|(_, end)| *end <= first_block), "{loads:?}, and at {first_block} the prompt");
+}
+
 #[test]
 fn a_trace_tells_how_long_each_stage_took_and_one_that_cannot_be_written_is_told() {
     let (prefix, model) = (Prefix::new().with_libtorch(), Model::new());
@@ -87,14 +117,11 @@ fn a_trace_tells_how_long_each_stage_took_and_one_that_cannot_be_written_is_told
     };
     let output = launch(&trace);
     assert!(output.status.success(), "{}", text(&output));
-    // The format allows the closing bracket to be missing.
-    let written = fs::read_to_string(&trace).expect("a trace") + "]";
-    let events: Vec<serde_json::Value> = serde_json::from_str(&written).expect("an array of events");
-    let spans =
-        |name: &str| events.iter().filter(|event| event["ph"] == "X" && event["name"] == name).count();
+    let events = events_of(&trace);
+    let spans = |name: &str| spans_of(&events, name).len();
     assert_eq!([spans("load"), spans("step"), spans("decode")], [1, 2, 2], "two steps, two latent frames");
     assert_eq!([spans("copy"), spans("push")], [5, 5], "five frames");
-    assert!(spans("text") >= 1, "{written}");
+    assert!(spans("text") >= 1, "{events:?}");
     // A step lies within the time of the whole, and the engine's spans are of the same process as the plugin's.
     let processes: std::collections::HashSet<String> = events.iter().map(|e| e["pid"].to_string()).collect();
     assert_eq!(processes.len(), 1, "{processes:?}");

@@ -187,6 +187,16 @@ impl TextToVideoPipeline {
         }
     }
 
+    /// Loads what only blocks with a source need, so that the first of them does not have to.
+    ///
+    /// # Errors
+    /// Those of the strict loader; see [`crate::weights`].
+    pub fn load_for_sources(&self) -> Result<()> {
+        self.encoder()?;
+        self.restyler()?;
+        Ok(())
+    }
+
     /// The transformer for blocks that are shown their source: with the directory's adapter for these in it, which the
     /// first caller loads, or the same as for all others, where there is none.
     ///

@@ -430,7 +430,9 @@ impl ElementImpl for SoraTransform {
         match transition {
             gst::StateChange::NullToReady => {
                 let choice = self.settings().choice.clone();
-                let model = ModelInfo::open(&choice, true).map_err(refuse)?;
+                let mut model = ModelInfo::open(&choice, true).map_err(refuse)?;
+                // Live, the first block should not wait for it.
+                model.options.sources = true;
                 gst::info!(CAT, imp = self, "model {model:?}");
                 self.state().model = Some(model);
             }
