@@ -24,8 +24,9 @@ const HUGE: usize = 1 << 22;
 /// The stock may have this much, however little is in use,
 const STOCK: usize = 32 << 20;
 
-/// and this share of what is in use: one in so many.
-const STOCK_SHARE: usize = 2;
+/// and this share of what is in use: one in so many. With half of it a third more time went into pages taken anew, with
+/// twice of it hardly less than with all (docs/benchmark-cpu.md).
+const STOCK_SHARE: usize = 1;
 
 /// Mappings, by their first byte and length.
 pub(crate) struct Pool {

@@ -5,6 +5,7 @@
 mod adapter;
 mod checkpoint;
 mod clips;
+mod cuda;
 mod data;
 mod distil;
 mod enhancer;
@@ -76,6 +77,7 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
+    cuda::load_if_asked(std::env::args());
     match Cli::parse().command {
         Command::Tokenizer(args) => tokenizer::run(&args),
         Command::Vae(args) => vae::run(&args),

@@ -210,3 +210,41 @@ impl Entry {
         Mark { payload, key, z, log10_p, geometry, ranges, scores }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chips::Pose;
+    use crate::examine::View;
+    use crate::key::Key;
+
+    /// A ledger after one window in which a decode of statistic `z` passed its CRC, one of 2560 that were tried.
+    fn after_a_decode_with_a_right_crc(z: f64) -> Ledger {
+        let payload = Payload::new(1, 0, [7; 11]).expect("a payload");
+        let pose = Pose::upright((1.0, 1.0));
+        let hypothesis = Hypothesis { view: View::AsItIs, pose, shift: (0.0, 0.0), offset: 0.0, speed: 1.0 };
+        let segments = vec![(0.0, 1.0, z, 1.0)];
+        let found = Found { payload, z, hypothesis, first: 0, base: 1.0, segments };
+        let mut findings = Findings::default();
+        (findings.found, findings.decoded, findings.best_z) = (vec![found], 2560, z);
+        let mut ledger = Ledger::new(Options::default());
+        ledger.count(&findings);
+        let window = Window::new(128, 128, Duration::ZERO);
+        ledger.enter(Key::from_bytes([3; Key::LENGTH]).id(), findings, &window);
+        ledger
+    }
+
+    #[test]
+    fn a_right_crc_alone_accepts_nothing() {
+        let second = Duration::from_secs(1);
+        for z in [0.5, 6.0, 11.8, 13.0] {
+            let ledger = after_a_decode_with_a_right_crc(z);
+            let verdict = ledger.verdict(8, second);
+            assert_eq!(verdict.marks, [], "z of {z}");
+            assert!(verdict.log10_p > -6.0 && !ledger.is_sure(), "z of {z}: {}", verdict.log10_p);
+        }
+        let verdict = after_a_decode_with_a_right_crc(14.0).verdict(8, second);
+        assert_eq!(verdict.marks.len(), 1);
+        assert!(verdict.marks[0].log10_p <= -6.0);
+    }
+}
