@@ -2,7 +2,7 @@
 //!
 //! A mapping can be cut anywhere and made longer without a copy (mremap), so no piece of the stock is of the wrong size:
 //! the smallest one that is large enough is cut, else the largest is made longer, and only what is added costs page
-//! faults. The stock is never larger than a share of what is in use.
+//! faults. The stock is never larger than what is in use, but for a few megabytes.
 
 use std::alloc::Layout;
 use std::collections::BTreeSet;
@@ -21,12 +21,9 @@ const GRAIN: usize = 1 << 16;
 /// From this length on, huge pages are asked for.
 const HUGE: usize = 1 << 22;
 
-/// The stock may have this much, however little is in use,
+/// The stock may have as much as is in use, and this much, however little that is. With half of what is in use a third
+/// more time went into pages taken anew, with twice of it hardly less (docs/benchmark-cpu.md).
 const STOCK: usize = 32 << 20;
-
-/// and this share of what is in use: one in so many. With half of it a third more time went into pages taken anew, with
-/// twice of it hardly less than with all (docs/benchmark-cpu.md).
-const STOCK_SHARE: usize = 1;
 
 /// Mappings, by their first byte and length.
 pub(crate) struct Pool {
@@ -75,7 +72,7 @@ impl Pool {
     fn give(&mut self, piece: *mut u8, length: usize) {
         self.used -= length;
         self.keep(piece as usize, length);
-        self.shrink(STOCK.max(self.used / STOCK_SHARE));
+        self.shrink(STOCK.max(self.used));
     }
 
     /// A piece of the stock, cut or made longer.
@@ -239,7 +236,7 @@ mod tests {
                 pieces.push((piece, bytes, mark));
             }
             let pool = locked(&pool);
-            assert!(pool.kept <= STOCK.max(pool.used / STOCK_SHARE), "{} of {}", pool.kept, pool.used);
+            assert!(pool.kept <= STOCK.max(pool.used), "{} of {}", pool.kept, pool.used);
             assert_eq!(pool.kept, pool.stock.iter().map(|(length, _)| length).sum::<usize>());
         }
         for (piece, ..) in pieces {
