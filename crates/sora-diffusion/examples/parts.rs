@@ -24,7 +24,7 @@ use sora_diffusion::models::taehv::FrameMemory;
 use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, TextContext, keep_in_f32};
 use sora_diffusion::models::{AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel};
 use sora_diffusion::nn::Fp8Weights;
-use sora_diffusion::weights::{self, WeightSource, Weights};
+use sora_diffusion::weights::{WeightSource, Weights};
 use sora_model::config::{Numerics, TextEncoderConfig, TinyVaeConfig, TransformerConfig, VaeConfig};
 use tch::{Cuda, Device, Kind, Tensor};
 
@@ -63,10 +63,6 @@ struct Random<'a> {
 impl WeightSource for Random<'_> {
     fn streams(&self) -> bool {
         self.streamed
-    }
-
-    fn kept(&self, name: &str, shape: &[i64]) -> sora_diffusion::Result<weights::Kept> {
-        weights::Kept::aside(self.tensor(name, shape)?)
     }
 
     fn tensor(&self, name: &str, shape: &[i64]) -> sora_diffusion::Result<Tensor> {

@@ -32,7 +32,7 @@ pub trait WeightSource {
     /// # Errors
     /// As [`Self::tensor`].
     fn kept(&self, name: &str, shape: &[i64]) -> Result<Kept> {
-        Ok(Kept::where_it_is(self.tensor(name, shape)?))
+        Kept::aside(self.tensor(name, shape)?)
     }
 }
 
@@ -47,15 +47,11 @@ pub struct Kept {
 unsafe impl Sync for Kept {}
 
 impl Kept {
-    fn where_it_is(tensor: Tensor) -> Self {
-        Self { device: tensor.device(), kind: tensor.kind(), tensor }
-    }
-
     /// A parameter that was made where it computes; from a GPU it goes to pinned memory.
     ///
     /// # Errors
     /// Those of libtorch, when there is no memory for it.
-    pub fn aside(tensor: Tensor) -> Result<Self> {
+    pub(crate) fn aside(tensor: Tensor) -> Result<Self> {
         let (device, kind) = (tensor.device(), tensor.kind());
         let tensor = match device {
             Device::Cpu => tensor,
