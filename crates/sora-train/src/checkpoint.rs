@@ -1,5 +1,6 @@
 //! Checkpoints that are whole or not there: written beside the last one, then renamed over it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -9,38 +10,37 @@ use tch::{Device, Tensor};
 use crate::optimizer::AdamW;
 use crate::parameters::Parameters;
 
-/// Writes everything a run needs to go on.
-pub(crate) fn save(path: &Path, parameters: &Parameters, adam: &AdamW) -> anyhow::Result<()> {
-    let step = Tensor::from_slice(&[adam.step]);
-    let tensors = [
-        ("parameters", &parameters.flat),
-        ("adam.m", &adam.m),
-        ("adam.v", &adam.v),
-        ("average", &adam.average),
-        ("step", &step),
-    ];
-    write_whole(path, |temporary| Ok(Tensor::write_safetensors(&tensors, temporary)?))
+/// What a run keeps beside its parameters, by name.
+pub(crate) type Beside = BTreeMap<String, Tensor>;
+
+/// Everything of a network that learns, by name.
+pub(crate) fn state(parameters: &Parameters, adam: &AdamW) -> [(&'static str, Tensor); 5] {
+    [
+        ("parameters", parameters.flat.shallow_clone()),
+        ("adam.m", adam.m.shallow_clone()),
+        ("adam.v", adam.v.shallow_clone()),
+        ("average", adam.average.shallow_clone()),
+        ("step", Tensor::from_slice(&[adam.step])),
+    ]
 }
 
-/// Goes on from a checkpoint, if there is one. Returns the number of steps already taken.
-pub(crate) fn resume(path: &Path, parameters: &mut Parameters, adam: &mut AdamW) -> anyhow::Result<u64> {
-    if !path.exists() {
-        return Ok(0);
-    }
-    let tensors = Tensor::read_safetensors(path).with_context(|| format!("checkpoint {}", path.display()))?;
+/// Has a network go on from the [`state`] that is among these, its names behind `prefix`, and takes it out of them.
+/// `path` is where they were read. Returns whether there was one.
+pub(crate) fn restore(
+    (path, tensors, prefix): (&Path, &mut Beside, &str),
+    parameters: &mut Parameters,
+    adam: &mut AdamW,
+) -> anyhow::Result<bool> {
     let _no_grad = tch::no_grad_guard();
-    for (name, tensor) in tensors {
-        let target = match name.as_str() {
-            "parameters" => &mut parameters.flat,
-            "adam.m" => &mut adam.m,
-            "adam.v" => &mut adam.v,
-            "average" => &mut adam.average,
-            "step" => {
-                adam.step = tensor.int64_value(&[0]);
-                continue;
-            }
-            _ => continue,
-        };
+    let mut found = false;
+    let targets = [
+        ("parameters", &mut parameters.flat),
+        ("adam.m", &mut adam.m),
+        ("adam.v", &mut adam.v),
+        ("average", &mut adam.average),
+    ];
+    for (name, target) in targets {
+        let Some(tensor) = tensors.remove(&format!("{prefix}{name}")) else { continue };
         if target.size() != tensor.size() {
             bail!(
                 "checkpoint {} holds {} parameters, this network has {}: it belongs to another configuration",
@@ -50,8 +50,51 @@ pub(crate) fn resume(path: &Path, parameters: &mut Parameters, adam: &mut AdamW)
             );
         }
         target.copy_(&tensor);
+        found = true;
     }
-    Ok(adam.step as u64)
+    if let Some(step) = tensors.remove(&format!("{prefix}step")) {
+        adam.step = step.int64_value(&[0]);
+    }
+    Ok(found)
+}
+
+/// Writes everything a run needs to go on.
+pub(crate) fn save(path: &Path, parameters: &Parameters, adam: &AdamW) -> anyhow::Result<()> {
+    save_with(path, parameters, adam, &Beside::new())
+}
+
+/// The same, with what else it needs: in one file, so that all of it is of the same step.
+pub(crate) fn save_with(
+    path: &Path,
+    parameters: &Parameters,
+    adam: &AdamW,
+    beside: &Beside,
+) -> anyhow::Result<()> {
+    let state = state(parameters, adam);
+    let own = state.iter().map(|(name, tensor)| (*name, tensor));
+    let tensors: Vec<(&str, &Tensor)> =
+        own.chain(beside.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
+    write_whole(path, |temporary| Ok(Tensor::write_safetensors(&tensors, temporary)?))
+}
+
+/// Goes on from a checkpoint, if there is one. Returns the number of steps already taken.
+pub(crate) fn resume(path: &Path, parameters: &mut Parameters, adam: &mut AdamW) -> anyhow::Result<u64> {
+    Ok(resume_with(path, parameters, adam)?.0)
+}
+
+/// The same, and what else is in it.
+pub(crate) fn resume_with(
+    path: &Path,
+    parameters: &mut Parameters,
+    adam: &mut AdamW,
+) -> anyhow::Result<(u64, Beside)> {
+    if !path.exists() {
+        return Ok((0, Beside::new()));
+    }
+    let tensors = Tensor::read_safetensors(path).with_context(|| format!("checkpoint {}", path.display()))?;
+    let mut tensors: Beside = tensors.into_iter().collect();
+    restore((path, &mut tensors, ""), parameters, adam)?;
+    Ok((adam.step as u64, tensors))
 }
 
 /// The averaged parameters of a finished or running stage.

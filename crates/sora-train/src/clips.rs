@@ -121,6 +121,15 @@ pub(crate) fn forced_levels(sigma: &Tensor, seeds: &mut Seeds) -> (Tensor, Tenso
     (levels, weights)
 }
 
+/// One of the two captions of a clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caption {
+    /// The clip's place in its bucket.
+    pub(crate) row: usize,
+    /// Which of the two.
+    pub(crate) detailed: bool,
+}
+
 /// The clips of a dataset, normalised and with their captions as tokens.
 pub(crate) struct Clips {
     pub(crate) latents: Vec<Tensor>,
@@ -210,21 +219,21 @@ impl Clips {
         (frames, batch * (latent_frames / frames) as usize)
     }
 
-    /// Draws clips of a bucket for their captions, of which one in three is detailed: their rows and the tokens.
-    pub(crate) fn draw_captions(
-        &self,
-        bucket: usize,
-        seeds: &mut Seeds,
-        batch: usize,
-    ) -> (Tensor, Vec<&[i64]>) {
+    /// Draws clips of a bucket for their captions, of which one in three is detailed.
+    pub(crate) fn draw_captions(&self, bucket: usize, seeds: &mut Seeds, batch: usize) -> Vec<Caption> {
         let count = self.tokens[bucket].len() as u64;
-        let rows: Vec<i64> = (0..batch).map(|_| seeds.below(count) as i64).collect();
-        let tokens = rows.iter().map(|&row| {
-            let [short, detailed] = &self.tokens[bucket][row as usize];
-            if seeds.below(3) == 0 { detailed.as_slice() } else { short }
+        let rows: Vec<u64> = (0..batch).map(|_| seeds.below(count)).collect();
+        rows.into_iter().map(|row| Caption { row: row as usize, detailed: seeds.below(3) == 0 }).collect()
+    }
+
+    /// The rows of these clips in their bucket, and the tokens of the captions.
+    pub(crate) fn read_captions(&self, bucket: usize, captions: &[Caption]) -> (Tensor, Vec<&[i64]>) {
+        let rows: Vec<i64> = captions.iter().map(|caption| caption.row as i64).collect();
+        let tokens = captions.iter().map(|caption| {
+            let [short, detailed] = &self.tokens[bucket][caption.row];
+            if caption.detailed { detailed.as_slice() } else { short }
         });
-        let tokens = tokens.collect();
-        (Tensor::from_slice(&rows), tokens)
+        (Tensor::from_slice(&rows), tokens.collect())
     }
 
     pub(crate) fn normalise(&self, latents: &Tensor) -> Tensor {

@@ -46,17 +46,34 @@ fn folder() -> (TempDir, PathBuf) {
     (dir, run)
 }
 
-/// Loss of every step, the last line of a step where it was taken twice.
-fn losses(run: &Path) -> Vec<String> {
-    let text = fs::read_to_string(run.join("loss.csv")).expect("loss.csv");
-    let mut losses: Vec<String> = Vec::new();
+/// Figures of every step in a table, the last line of a step where it was taken twice.
+fn figures(run: &Path, table: &str) -> BTreeMap<usize, String> {
+    let text = fs::read_to_string(run.join(table)).expect("a table");
+    let mut figures = BTreeMap::new();
     for line in text.lines().skip(1) {
         let (step, rest) = line.split_once(',').expect("a step and its figures");
         let step: usize = step.parse().expect("a number");
-        losses.truncate(step - 1);
-        losses.push(rest.to_owned());
+        figures.split_off(&step);
+        figures.insert(step, rest.to_owned());
     }
-    losses
+    figures
+}
+
+fn losses(run: &Path) -> BTreeMap<usize, String> {
+    figures(run, "loss.csv")
+}
+
+/// Starts a run and kills it after so many steps.
+fn is_killed(mut command: Command, run: &Path, steps: usize) {
+    let mut child = command.stderr(Stdio::null()).spawn().expect("the trainer starts");
+    let began = Instant::now();
+    let lines = || fs::read_to_string(run.join("loss.csv")).map_or(0, |text| text.lines().count());
+    while lines() <= steps && began.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SIGKILL: nothing can be tidied up.
+    child.kill().expect("it is ours");
+    child.wait().expect("it was started");
 }
 
 #[test]
@@ -65,16 +82,7 @@ fn a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been() {
     let (_b, killed) = folder();
     const STEPS: u32 = 4;
     succeeds(vae(&whole, STEPS, &[]));
-
-    let mut child = vae(&killed, STEPS, &[]).stderr(Stdio::null()).spawn().expect("the trainer starts");
-    let began = Instant::now();
-    let lines = || fs::read_to_string(killed.join("loss.csv")).map_or(0, |text| text.lines().count());
-    while lines() < 3 && began.elapsed() < Duration::from_secs(120) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    // SIGKILL: nothing can be tidied up.
-    child.kill().expect("it is ours");
-    child.wait().expect("it was started");
+    is_killed(vae(&killed, STEPS, &[]), &killed, 2);
     succeeds(vae(&killed, STEPS, &[]));
     assert_eq!(losses(&whole).len(), STEPS as usize);
     assert_eq!(losses(&killed), losses(&whole));
@@ -291,7 +299,8 @@ fn a_student_restyles_the_sources_of_pairs_in_both_formats() {
     ];
     let more = ["--adapter", "3", "--muon", "--learning-rate", "1e-3"];
     succeeds(stage(dir, "distil", "runs/restyler", &[&student[..], &all, &from, &more].concat()));
-    assert!(dir.join("runs/restyler/critic.safetensors").exists());
+    let kept = Tensor::read_safetensors(dir.join("runs/restyler/checkpoint.safetensors")).expect("one");
+    assert!(kept.iter().any(|(name, _)| name == "critic.parameters"));
     let adapter = |run: &str| stage(dir, "adapter", run, &["--model", "model", "--rank", "3"]);
     succeeds(adapter("runs/restyler"));
     let after = files(&dir.join("model"));
@@ -375,9 +384,20 @@ fn a_student_is_judged_by_one_that_knows_enough() {
     let said = fails(distil());
     assert!(said.contains("runs/judge") && said.contains("8 channels"), "{said}");
     fs::write(&config, text).expect("written");
-    let table = fs::read_to_string(dir.join("runs/student/judged.csv")).expect("judged.csv");
-    assert_eq!(table.lines().count(), 5, "{table}");
-    assert!(dir.join("runs/student/critic.safetensors").exists());
+    assert_eq!(figures(&dir.join("runs/student"), "judged.csv").len(), 4);
+    // Streams and the critic go on where a run was killed: those after it are what they would have been.
+    let streams = ["--streams", "0.8", "--steps", "10", "--every", "1"];
+    let student = ["--batch", "2", "--replicas", "2", "--segments", "2"];
+    let judged = ["--judge", "runs/judge", "--judged", "0.9", "--critic-weight", "0.1"];
+    let distil = |run: &str| stage(dir, "distil", run, &[&student[..], &judged, &streams].concat());
+    succeeds(distil("runs/whole"));
+    is_killed(distil("runs/killed"), &dir.join("runs/killed"), 6);
+    succeeds(distil("runs/killed"));
+    for table in ["loss.csv", "judged.csv"] {
+        let [whole, killed] = ["runs/whole", "runs/killed"].map(|run| figures(&dir.join(run), table));
+        assert!(whole.len() > 6 && whole == killed, "{table}: {whole:?}, killed {killed:?}");
+    }
+    let judged = ["--judge", "runs/judge", "--judged", "1", "--steps", "2"];
     // A student begins at another where it is told to.
     succeeds(stage(
         dir,

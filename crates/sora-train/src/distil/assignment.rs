@@ -9,7 +9,7 @@
 use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, TextContext};
 use tch::{Device, Kind, Tensor};
 
-use crate::clips::Clips;
+use crate::clips::{Caption, Clips};
 use crate::seeds::Seeds;
 use crate::transformer::{TextToLatents, euler};
 
@@ -28,7 +28,7 @@ pub(super) struct Assignment {
     pub(super) encoded: Tensor,
     /// The stream that goes on; `None` for whole clips.
     pub(super) stream: Option<Stretch>,
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 /// A few frames of a stream, of which the last is judged.
@@ -43,18 +43,20 @@ pub(super) struct Stretch {
 
 /// Which streams there are, and how old they are.
 pub(super) struct Plans<'a> {
-    plans: Vec<Plan<'a>>,
+    pub(super) plans: Vec<Plan<'a>>,
 }
 
 #[derive(Default)]
-struct Plan<'a> {
-    age: u64,
-    limit: u64,
-    prompts: Option<Prompts<'a>>,
+pub(super) struct Plan<'a> {
+    pub(super) age: u64,
+    pub(super) limit: u64,
+    pub(super) prompts: Option<Prompts<'a>>,
 }
 
 /// Prompts of one batch, with what is known of them.
-struct Prompts<'a> {
+pub(super) struct Prompts<'a> {
+    pub(super) bucket: usize,
+    pub(super) captions: Vec<Caption>,
     tokens: Vec<&'a [i64]>,
     named: Tensor,
     encoded: Tensor,
@@ -62,10 +64,22 @@ struct Prompts<'a> {
 
 impl<'a> Prompts<'a> {
     /// `named` are the answers for each of the clips' buckets.
-    fn draw(clips: &'a Clips, named: &[Tensor], seeds: &mut Seeds, batch: usize, device: Device) -> Self {
+    fn draw((clips, named): (&'a Clips, &[Tensor]), seeds: &mut Seeds, batch: usize, device: Device) -> Self {
         let bucket = clips.draw_bucket(seeds);
-        let (rows, tokens) = clips.draw_captions(bucket, seeds, batch);
+        Self::of((clips, named), bucket, clips.draw_captions(bucket, seeds, batch), device)
+    }
+
+    /// Those of these captions.
+    pub(super) fn of(
+        (clips, named): (&'a Clips, &[Tensor]),
+        bucket: usize,
+        captions: Vec<Caption>,
+        device: Device,
+    ) -> Self {
+        let (rows, tokens) = clips.read_captions(bucket, &captions);
         Self {
+            bucket,
+            captions,
             tokens,
             named: named[bucket].index_select(0, &rows).to_device(device),
             encoded: clips.normalise(&clips.latents[bucket].index_select(0, &rows)).to_device(device),
@@ -87,7 +101,7 @@ impl<'a> Plans<'a> {
         device: Device,
     ) -> (Assignment, Vec<&'a [i64]>) {
         if f64::from(seeds.unit()) >= streams {
-            let Prompts { tokens, named, encoded } = Prompts::draw(clips, named, seeds, batch, device);
+            let Prompts { tokens, named, encoded, .. } = Prompts::draw((clips, named), seeds, batch, device);
             return (Assignment { named, encoded, stream: None, seed: seeds.next_u64() }, tokens);
         }
         let cohort = seeds.below(COHORTS as u64) as usize;
@@ -95,7 +109,7 @@ impl<'a> Plans<'a> {
         // One that has none yet is at its limit of 0.
         let begins = plan.age >= plan.limit;
         if begins {
-            plan.prompts = Some(Prompts::draw(clips, named, seeds, batch, device));
+            plan.prompts = Some(Prompts::draw((clips, named), seeds, batch, device));
             (plan.age, plan.limit) = (0, 4 + seeds.below(LONGEST - 3));
         }
         let unjudged = 1 + seeds.below(3) as i64;
@@ -113,12 +127,12 @@ impl<'a> Plans<'a> {
 
 /// Frames of streams that one pupil draws.
 #[derive(Default)]
-pub(super) struct Streams(Vec<Option<Stream>>);
+pub(super) struct Streams(pub(super) Vec<Option<Stream>>);
 
-struct Stream {
-    cache: KvCache,
+pub(super) struct Stream {
+    pub(super) cache: KvCache,
     /// The last frames, four at most, `[B, C, F, h, w]`.
-    last: Tensor,
+    pub(super) last: Tensor,
 }
 
 impl Assignment {

@@ -6,8 +6,11 @@
 //! source has them. It is taught by the hinge loss with the penalty of adversarial post-training
 //! (Lin et al., arXiv 2501.08316, section 3.3): its answer may not change much where the latents hardly do.
 
+use sora_diffusion::noise::seeded_noise;
 use sora_diffusion::weights::Weights;
 use tch::{Kind, Tensor};
+
+use crate::seeds::Seeds;
 
 /// Strength of the noise by which latents are moved for the penalty.
 const NEARBY: f64 = 0.1;
@@ -75,14 +78,18 @@ impl Critic {
         x.conv2d(weight, Some(bias), [1, 1], [1, 1], [1, 1], 1)
     }
 
-    /// What it gets wrong about these frames of encoded and of drawn latents, `[B, C, F, h, w]` each.
-    pub(super) fn lesson(&self, encoded: &Tensor, drawn: &Tensor, frames: Frames) -> Tensor {
+    /// What it gets wrong about these frames of encoded and of drawn latents, `[B, C, F, h, w]` each. `seed` is that of the
+    /// noise.
+    pub(super) fn lesson(&self, (encoded, drawn): (&Tensor, &Tensor), frames: Frames, seed: u64) -> Tensor {
         let (encoded, drawn) = (Self::pairs(encoded, frames), Self::pairs(&drawn.detach(), frames));
         let (high, low) = (self.answers(&encoded), self.answers(&drawn));
         let short = |answers: &Tensor| (-answers + 1.0).relu().mean(Kind::Float);
         let wrong = short(&high) + short(&-&low);
-        let change = |latents: &Tensor, answers: &Tensor| {
-            let moved = self.answers(&(latents + latents.randn_like() * NEARBY));
+        let mut seeds = Seeds::new(seed, 0, 1);
+        let mut change = |latents: &Tensor, answers: &Tensor| {
+            // Not the process's generator: critics of other replicas learn at the same time.
+            let noise = seeded_noise(seeds.next_u64(), &latents.size()).to_device(latents.device());
+            let moved = self.answers(&(latents + noise * NEARBY));
             (moved - answers).square().mean(Kind::Float)
         };
         wrong + (change(&encoded, &high) + change(&drawn, &low)) * (PENALTY / (NEARBY * NEARBY))

@@ -1,20 +1,19 @@
 //! Who reads what a student draws: a judge, of what it shows, and a critic, of how it looks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tch::{Device, Tensor};
 
 use super::assignment::{Assignment, Streams};
 use super::critic::{Critic, Frames};
-use crate::checkpoint;
+use crate::checkpoint::{self, Beside};
 use crate::data::{DomainChoice, Purpose};
 use crate::judge::Judge;
 use crate::judge::truth::{Origin, Truth};
 use crate::latents::{Dataset, Statistics};
 use crate::optimizer::AdamW;
 use crate::parameters::{Leaves, Parameters};
-use crate::run::Run;
 use crate::transformer::TextToLatents;
 
 /// A judge that some of the steps ask.
@@ -77,11 +76,11 @@ impl Judging {
         }))
     }
 
-    /// The critic to be, if one is wanted; it goes on where the run was left. It looks at latents of so many channels, and at
-    /// so many more of what is shown of sources.
+    /// The critic to be, if one is wanted; it goes on where the run was left, of whose checkpoint at `path` these are. It
+    /// looks at latents of so many channels, and at so many more of what is shown of sources.
     pub(super) fn critic(
         &self,
-        run: &Run,
+        (path, beside): (&Path, &mut Beside),
         (channels, of_source): (i64, i64),
         device: Device,
         seed: u64,
@@ -91,17 +90,18 @@ impl Judging {
         }
         let (mut parameters, _) = Parameters::build(device, seed, |w| Critic::new(w, channels + of_source))?;
         let mut adam = AdamW::new(&parameters.flat, 0.0, 0.99);
-        let path = run.file("critic.safetensors");
-        checkpoint::resume(&path, &mut parameters, &mut adam)?;
-        Ok(Some(Training { parameters, adam, path, rate: self.critic_learning_rate, of_source }))
+        checkpoint::restore((path, beside, PREFIX), &mut parameters, &mut adam).context("the critic")?;
+        Ok(Some(Training { parameters, adam, rate: self.critic_learning_rate, of_source }))
     }
 }
+
+/// Begins the names of what a checkpoint keeps of a critic.
+const PREFIX: &str = "critic.";
 
 /// A critic's parameters and its optimizer.
 pub(super) struct Training {
     parameters: Parameters,
     adam: AdamW,
-    path: PathBuf,
     rate: f64,
     /// Channels of sources.
     of_source: i64,
@@ -125,8 +125,10 @@ impl Training {
         Ok(())
     }
 
-    pub(super) fn save(&self) -> anyhow::Result<()> {
-        checkpoint::save(&self.path, &self.parameters, &self.adam)
+    /// What a checkpoint keeps of it.
+    pub(super) fn kept(&self) -> Beside {
+        let state = checkpoint::state(&self.parameters, &self.adam);
+        state.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)).collect()
     }
 }
 
@@ -136,7 +138,7 @@ pub(super) struct Readers {
     critic: Option<(Leaves, Critic)>,
     /// Channels of sources that the critic looks at.
     of_source: i64,
-    streams: Streams,
+    pub(super) streams: Streams,
     /// Of the last assignment: what the judge missed, how drawn it seemed to the critic, and what that got wrong itself.
     pub(super) complaints: [f64; 3],
 }
@@ -165,18 +167,20 @@ impl Readers {
         let missed = complaint.double_value(&[]);
         let loss = (complaint * judging.judge_weight, missed);
         let latents = (&assignment.encoded, &seen);
-        self.criticise(loss, leaves, (latents, None, frames), judging.critic_weight * credit)
+        let of = (judging.critic_weight * credit, assignment.seed);
+        self.criticise(loss, leaves, (latents, None, frames), of)
     }
 
     /// Adds to a loss what the critic sees in drawn latents, and has it learn from them and encoded ones. Returns the
     /// student's loss, and its gradient with that of the critic behind it, where there is one. `missed` is what the judge
-    /// missed, if it was asked; `shown` what both were made of, `[B, of_source, F, h, w]`, if they were made of a source.
+    /// missed, if it was asked; `shown` what both were made of, `[B, of_source, F, h, w]`, if they were made of a source; `seed`
+    /// that of what the critic draws.
     pub(super) fn criticise(
         &mut self,
         (mut loss, missed): (Tensor, f64),
         leaves: &mut Leaves,
         ((encoded, seen), shown, frames): ((&Tensor, &Tensor), Option<&Tensor>, Frames),
-        weight: f64,
+        (weight, seed): (f64, u64),
     ) -> (f64, Tensor) {
         self.complaints = [missed, 0.0, 0.0];
         let with_shown = |latents: &Tensor| {
@@ -200,7 +204,7 @@ impl Readers {
         let gradient = leaves.take_gradients();
         // What the student's loss left at the critic is not for it to learn.
         let _ = critics.take_gradients();
-        let wrong = critic.lesson(encoded, seen, frames);
+        let wrong = critic.lesson((encoded, seen), frames, seed);
         self.complaints[2] = wrong.double_value(&[]);
         wrong.backward();
         (loss.double_value(&[]), Tensor::cat(&[gradient, critics.take_gradients()], 0))

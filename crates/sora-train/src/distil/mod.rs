@@ -11,11 +11,13 @@
 //! `restyled.rs`).
 //!
 //! With a judge (`sora-train judge`) some steps ask the student for clips and streams instead, and teach it what the
-//! judge, and a critic that learns beside it, miss in them (see `assignment.rs`). Streams begin anew where a run is resumed.
+//! judge, and a critic that learns beside it, miss in them (see `assignment.rs`). What streams remember, and the critic, are in the
+//! checkpoint: a run that is resumed goes on as if it had not been stopped.
 
 mod assignment;
 mod critic;
 mod judged;
+mod kept;
 mod restyled;
 #[cfg(test)]
 mod tests;
@@ -274,7 +276,8 @@ impl Pupil {
         match &mut self.readers {
             Some(readers) => {
                 let seen = ((&commission.target, &made), Some(&shown), Frames::All);
-                readers.criticise((loss, 0.0), &mut self.leaves, seen, args.judging.critic_weight * credit)
+                let of = (args.judging.critic_weight * credit, commission.seed);
+                readers.criticise((loss, 0.0), &mut self.leaves, seen, of)
             }
             None => {
                 loss.backward();
@@ -355,7 +358,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         learns: parameters.mask(adapter::learns).to_kind(Kind::Float),
         before: before.unwrap_or_else(|| parameters.flat.copy()),
     });
-    let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    let path = run.checkpoint();
+    let (done, mut beside) = checkpoint::resume_with(&path, &mut parameters, &mut adam)?;
     let channels = configs.transformer.in_channels;
     // Of a source the student is shown its latents, and what an encoder guesses of them.
     let of_source = match (&pairs, configs.source_encoder) {
@@ -363,7 +367,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (Some(_), None) => channels,
         (Some(_), Some(_)) => 2 * channels,
     };
-    let mut critic = args.judging.critic(&run, (channels, of_source), device, args.compute.seed)?;
+    let mut critic =
+        args.judging.critic((&path, &mut beside), (channels, of_source), device, args.compute.seed)?;
     let mut pupils = (0..args.sharing.replicas)
         .map(|_| {
             let kind = |name: &str| args.sharing.dtype.kind(name);
@@ -385,6 +390,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     );
 
     let mut plans = Plans::new();
+    if !named.is_empty() {
+        let mut streams: Vec<_> = pupils
+            .iter_mut()
+            .filter_map(|pupil| Some((&pupil.student.transformer, &mut pupil.readers.as_mut()?.streams)))
+            .collect();
+        kept::go_on((&beside, device), (&clips, &named), args.batch, &mut plans, &mut streams);
+    }
+    drop(beside);
     let count = parameters.len();
     // The levels of a lesson are those of the schedule.
     let draw = Draw { batch: args.batch, causal: args.causal, captions: CaptionChoice::Both, shift: 1.0 };
@@ -462,10 +475,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
-            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
-            if let Some(critic) = &critic {
-                critic.save()?;
-            }
+            let streams: Vec<_> =
+                pupils.iter().filter_map(|pupil| Some(&pupil.readers.as_ref()?.streams)).collect();
+            let mut beside = kept::of_streams(&plans, &streams);
+            beside.extend(critic.as_ref().map(|critic| critic.kept()).unwrap_or_default());
+            checkpoint::save_with(&path, &parameters, &adam, &beside)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
             let shape = clips.shape()?;
             let latents = parameters

@@ -56,6 +56,8 @@ pub(super) struct Commission {
     strength: f64,
     /// What is to be made of them.
     way: Way,
+    /// Seed of what a critic draws that looks at them.
+    pub(super) seed: u64,
 }
 
 /// How a commission is carried out.
@@ -95,7 +97,7 @@ impl Commission {
         // Half are pictures: what a style does to one is most of what there is to learn.
         let (frames, batch) = pairs.draw_length(bucket, seeds, (batch, 5));
         let frames = frames.min(REMEMBERED);
-        let (rows, tokens) = pairs.draw_captions(bucket, seeds, batch);
+        let (rows, tokens) = pairs.read_captions(bucket, &pairs.draw_captions(bucket, seeds, batch));
         let latents =
             |of: &Tensor| pairs.normalise(&of.index_select(0, &rows).narrow(2, 0, frames)).to_device(device);
         let source = pairs.sources[bucket].as_ref().map(latents).expect("pairs have sources");
@@ -103,7 +105,7 @@ impl Commission {
         let strength = if seeds.below(2) == 0 { STRENGTH } else { f64::from(seeds.range(WEAKEST, 1.0)) };
         let (b, c, _, h, w) = source.size5().expect("B C F h w");
         let noise = sora_diffusion::noise::seeded_noise(seeds.next_u64(), &[b, c, 1, h, w]).to_device(device);
-        (Self { source, target, noise, strength, way }, tokens)
+        (Self { source, target, noise, strength, way, seed: seeds.next_u64() }, tokens)
     }
 
     /// As the product restyles them, but that frames are made behind those that were made behind the targets.
@@ -112,12 +114,12 @@ impl Commission {
         let [source, target] = [source, target].map(|latents| latents.narrow(2, 0, frames));
         let (b, c, _, h, w) = source.size5().expect("B C F h w");
         let noise = sora_diffusion::noise::seeded_noise(7, &[b, c, 1, h, w]).to_device(source.device());
-        Self { source, target, noise, strength: STRENGTH, way: Way::OwnWalk }
+        Self { source, target, noise, strength: STRENGTH, way: Way::OwnWalk, seed: 0 }
     }
 
     #[cfg(test)]
     pub(super) fn of(source: Tensor, target: Tensor, (strength, way): (f64, Way)) -> Self {
-        Self { noise: source.narrow(2, 0, 1).randn_like(), source, target, strength, way }
+        Self { noise: source.narrow(2, 0, 1).randn_like(), source, target, strength, way, seed: 0 }
     }
 
     /// Mean absolute difference of what was made to the targets.
@@ -127,13 +129,14 @@ impl Commission {
 
     pub(super) fn part(&self, start: i64, len: i64) -> Self {
         let part = |t: &Tensor| t.narrow(0, start, len);
-        let Self { source, target, noise, strength, way } = self;
+        let Self { source, target, noise, strength, way, seed } = self;
         Self {
             source: part(source),
             target: part(target),
             noise: part(noise),
             strength: *strength,
             way: *way,
+            seed: seed.wrapping_add(start as u64),
         }
     }
 

@@ -262,7 +262,7 @@ fn a_critic_learns_to_tell_and_latents_to_be_taken_for_encoded_ones() {
         Parameters::build(Device::Cpu, 1, |w| critic::Critic::new(w, 2)).expect("a critic");
     let encoded = encoded();
     let drawn = encoded.randn_like().set_requires_grad(true);
-    let wrong = || critic.lesson(&encoded, &drawn, critic::Frames::All);
+    let wrong = || critic.lesson((&encoded, &drawn), critic::Frames::All, 1);
     let (first, last) = descend(&mut parameters, (60, 2e-3), wrong);
     assert!(!drawn.grad().defined(), "its lessons teach it alone");
     assert!(last < 0.7 * first, "what it gets wrong went from {first} to {last}");

@@ -70,7 +70,7 @@ impl Pairs {
     ) -> (Tensor, Tensor, Vec<&[i64]>) {
         let Self(pairs) = self;
         let bucket = pairs.draw_bucket(seeds);
-        let (rows, tokens) = pairs.draw_captions(bucket, seeds, batch);
+        let (rows, tokens) = pairs.read_captions(bucket, &pairs.draw_captions(bucket, seeds, batch));
         let targets = &pairs.latents[bucket];
         let last = targets.size()[2] as u64;
         let frames: Vec<i64> =

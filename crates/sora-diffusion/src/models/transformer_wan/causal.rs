@@ -38,6 +38,16 @@ struct LayerCache {
     value: Tensor,
 }
 
+/// What a cache holds, to be written down and put into another one ([`KvCache::remembered`], [`KvCache::put_back`]).
+pub struct Remembered {
+    /// Keys and values for every block of the network, `[B, M, heads, head_dim]` each; none if it holds no frame.
+    pub layers: Vec<(Tensor, Tensor)>,
+    /// Tokens of a latent frame: M is a multiple of it.
+    pub tokens_per_frame: i64,
+    /// Frames that lay between the sink and the window.
+    pub forgotten: i64,
+}
+
 /// Keys and values of the frames of whole clips, for every block of the network.
 pub struct CleanFrames {
     layers: Vec<LayerCache>,
@@ -88,6 +98,33 @@ impl KvCache {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What it holds.
+    pub fn remembered(&self) -> Remembered {
+        let layer = |layer: &LayerCache| (layer.key.shallow_clone(), layer.value.shallow_clone());
+        Remembered {
+            layers: self.layers.iter().flatten().map(layer).collect(),
+            tokens_per_frame: self.tokens_per_frame,
+            forgotten: self.forgotten,
+        }
+    }
+
+    /// Holds from now on what another cache did: of the same network, with the same limits.
+    ///
+    /// # Panics
+    /// If there is a layer for some of the network's blocks and for others not.
+    pub fn put_back(&mut self, remembered: Remembered) {
+        let Remembered { layers, tokens_per_frame, forgotten } = remembered;
+        assert!(
+            layers.is_empty() || layers.len() == self.layers.len(),
+            "{} layers for {} blocks",
+            layers.len(),
+            self.layers.len()
+        );
+        let mut layers = layers.into_iter();
+        self.layers.fill_with(|| layers.next().map(|(key, value)| LayerCache { key, value }));
+        (self.tokens_per_frame, self.forgotten) = (tokens_per_frame, forgotten);
     }
 
     /// Drops what is older than the window and younger than the sink.

@@ -27,7 +27,7 @@ use crate::weights::Weights;
 pub use attention::TextKeyValues;
 use attention::WanAttention;
 use block::{Modulation, WanTransformerBlock, modulated_in};
-pub use causal::{CacheLimits, CleanFrames, KvCache};
+pub use causal::{CacheLimits, CleanFrames, KvCache, Remembered};
 use embeddings::{TextEmbedder, TimeEmbedder};
 use rope::RotaryPosEmbed;
 pub use source::{SourceEncoder, Style};
