@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::{self, write_whole};
 use crate::parameters::Parameters;
+use crate::run::Run;
 use crate::transformer::{Configs, TextToLatents, begin};
 use crate::{export, presets};
 
@@ -91,6 +92,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     export::sources(&args.model, &configs, (&parameters, &average))?;
     write(&args.model.join("source_lora"), SOURCE_LORA_FILE, &factors)?;
     ModelDir::open(&args.model)?;
+    Run::note(&args.run)?;
     let count: usize = factors.iter().map(|(_, factor)| factor.numel()).sum();
     println!(
         "rank {}: {count} numbers, {:.1} % of the squared difference",

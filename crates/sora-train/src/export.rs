@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint::write_whole;
 use crate::parameters::Parameters;
 use crate::presets;
+use crate::run::Run;
 use crate::transformer::{Configs, MAX_SEQUENCE_LENGTH, TextToLatents};
 use crate::{checkpoint, distil};
 
@@ -79,6 +80,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     fs::rename(&part, &args.out)?;
     sora_model::ModelDir::open(&args.out)?;
+    // Beside the command that the transformer was trained with.
+    Run::note(&args.transformer)?;
     println!("{} written", args.out.display());
     Ok(())
 }

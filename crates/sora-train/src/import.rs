@@ -64,7 +64,7 @@ fn write<T>(folder: &std::path::Path, config: &T, parameters: &Parameters) -> an
 where
     T: Clone + PartialEq + serde::Serialize + serde::de::DeserializeOwned,
 {
-    let run = Run::create(folder).with_context(|| folder.display().to_string())?;
+    let run = Run::create(folder, None).with_context(|| folder.display().to_string())?;
     presets::settle(folder, config.clone())?;
     checkpoint::save(&run.checkpoint(), parameters, &AdamW::new(&parameters.flat, 0.0, 0.0))?;
     println!("{} written", folder.display());

@@ -68,8 +68,8 @@ struct Captions {
 /// Size and length of a clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    size: Size,
-    frames: usize,
+    pub(crate) size: Size,
+    pub(crate) frames: usize,
 }
 
 /// Shards take these shapes in turn.
@@ -84,7 +84,7 @@ const MIXTURE: [Shape; 8] = [
     Shape { size: NATIVE_SIZES[1], frames: 17 },
 ];
 
-fn parse_shape(text: &str) -> Result<Shape, String> {
+pub(crate) fn parse_shape(text: &str) -> Result<Shape, String> {
     let numbers: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
     let ok = |n: &[u32]| n[..2].iter().all(|side| (32..=1024).contains(side) && side.is_multiple_of(8));
     match numbers.as_deref() {
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.clips
     );
     ensure!(args.from.is_multiple_of(SHARD), "from is {}, it must be a multiple of {SHARD}", args.from);
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     let config: VaeConfig = presets::read(&args.vae)?;
     presets::settle(&args.run, config)?;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use sora_diffusion::device::DeviceChoice;
 use sora_diffusion::models::transformer_wan;
 use tch::{Device, Kind};
 
@@ -14,17 +15,26 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Makes the folder and notes the command.
-    pub(crate) fn create(dir: &Path) -> anyhow::Result<Self> {
+    /// Makes the folder and notes the command, and the seed, which may be one that it does not name.
+    pub(crate) fn create(dir: &Path, seed: Option<u64>) -> anyhow::Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("run folder {}", dir.display()))?;
-        let mut log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(dir.join("command.txt"))
-            .with_context(|| format!("run folder {} is not writable", dir.display()))?;
-        let command: Vec<String> = std::env::args().collect();
-        writeln!(log, "{}", command.join(" "))?;
-        Ok(Self { dir: dir.into() })
+        let run = Self { dir: dir.into() };
+        run.note_command(seed).with_context(|| format!("run folder {} is not writable", dir.display()))?;
+        Ok(run)
+    }
+
+    /// Notes the command in a folder that is there, as a shell takes it.
+    pub(crate) fn note(dir: &Path) -> anyhow::Result<()> {
+        let run = Self { dir: dir.into() };
+        run.note_command(None).with_context(|| format!("run folder {}", dir.display()))
+    }
+
+    fn note_command(&self, seed: Option<u64>) -> anyhow::Result<()> {
+        let mut log = OpenOptions::new().create(true).append(true).open(self.file("command.txt"))?;
+        let words: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
+        let seed = seed.map_or(String::new(), |seed| format!(" # seed {seed}"));
+        writeln!(log, "{}{seed}", words.join(" "))?;
+        Ok(())
     }
 
     /// The checkpoint of the stage.
@@ -56,6 +66,16 @@ impl Run {
     }
 }
 
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// Options of what computes.
 #[derive(clap::Args)]
 pub(crate) struct Compute {
@@ -71,6 +91,15 @@ pub(crate) struct Compute {
 }
 
 impl Compute {
+    /// [`Self::begin`] for what the inference engine computes.
+    pub(crate) fn choose(&self) -> anyhow::Result<DeviceChoice> {
+        tch::set_num_threads(self.threads);
+        let choice = device_choice(&self.device)?;
+        // A device that is not there is named before anything is loaded.
+        choice.resolve()?;
+        Ok(choice)
+    }
+
     /// Has operations of this thread take as many threads as asked for. Returns where to compute.
     pub(crate) fn begin(&self) -> anyhow::Result<Device> {
         tch::set_num_threads(self.threads);
@@ -103,16 +132,18 @@ impl Sharing {
 
 /// `cpu` or `cuda:N`.
 pub(crate) fn device(name: &str) -> anyhow::Result<Device> {
-    use sora_diffusion::device::DeviceChoice;
-    let choice = match name {
+    Ok(device_choice(name)?.resolve()?)
+}
+
+fn device_choice(name: &str) -> anyhow::Result<DeviceChoice> {
+    Ok(match name {
         "cpu" => DeviceChoice::Cpu,
         "cuda" => DeviceChoice::Cuda(0),
         other => {
             let index = other.strip_prefix("cuda:").and_then(|n| n.parse().ok());
             DeviceChoice::Cuda(index.with_context(|| format!("device is {other}, it must be cpu or cuda:N"))?)
         }
-    };
-    Ok(choice.resolve()?)
+    })
 }
 
 /// Number format of the arithmetic; parameters, their average and the optimizer are in f32 in any case.
@@ -137,5 +168,21 @@ impl Dtype {
     pub(crate) fn kind(self, parameter: &str) -> Kind {
         let keep = transformer_wan::KEEP_IN_F32.iter().any(|part| parameter.contains(part));
         if self == Self::F32 || keep { Kind::Float } else { Kind::BFloat16 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_was_noted_is_read_back_by_a_shell() {
+        let words = ["--run", "runs/a b", "it's", "$HOME", "", "--size", "64x64x5", "a*", "\\"];
+        let line = words.map(quoted).join(" ");
+        let script = format!("for word in {line}; do printf '%s\\0' \"$word\"; done");
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+        let read = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(read.split_terminator('\0').collect::<Vec<_>>(), words, "{line}");
+        assert!(line.starts_with("--run 'runs/a b'"), "what needs no quotes has none: {line}");
     }
 }

@@ -104,7 +104,7 @@ fn difference(encoder: &SourceEncoder, Part { source, target, embeds }: &Part) -
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     use sora_model::config::Config;
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     args.sharing.check(args.batch)?;
     let configs: Configs = presets::read(&args.student)?;

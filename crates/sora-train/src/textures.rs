@@ -66,3 +66,53 @@ pub(crate) fn render(seeds: &mut Seeds, num_frames: usize, (width, height): (usi
     }
     frames
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAMES: usize = 5;
+    const SIDES: (usize, usize) = (48, 32);
+
+    fn texture(seed: u64) -> Vec<u8> {
+        render(&mut Seeds::new(seed, 0, 0), FRAMES, SIDES)
+    }
+
+    /// Mean absolute difference, in levels of 255.
+    fn difference(a: &[u8], b: &[u8]) -> f64 {
+        let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
+        sum / a.len() as f64
+    }
+
+    #[test]
+    fn a_seed_is_one_texture_that_moves_and_another_seed_another() {
+        let frame = SIDES.0 * SIDES.1 * 3;
+        for seed in 0..8 {
+            let frames = texture(seed);
+            assert_eq!(frames.len(), FRAMES * frame);
+            assert_eq!(frames, texture(seed));
+            let moves = difference(&frames[..frame], &frames[frame..2 * frame]);
+            let other = difference(&frames[..frame], &texture(seed + 100)[..frame]);
+            assert!(moves > 0.1 && other > 10.0 && moves < other, "{seed}: moves {moves}, other {other}");
+        }
+    }
+
+    #[test]
+    fn edges_are_steep_and_few_as_in_photographs() {
+        // Noise has many steep places and hardly a flat one, a gradient only flat ones.
+        let (width, height) = SIDES;
+        let (mut steep, mut flat, mut count) = (0, 0, 0);
+        for seed in 0..8 {
+            let frames = texture(seed);
+            for row in frames[..width * height * 3].chunks(width * 3) {
+                for (left, right) in row.iter().zip(&row[3..]) {
+                    count += 1;
+                    steep += u32::from(left.abs_diff(*right) > 40);
+                    flat += u32::from(left.abs_diff(*right) < 8);
+                }
+            }
+        }
+        let [steep, flat] = [steep, flat].map(|n| f64::from(n) / f64::from(count));
+        assert!((0.01..0.3).contains(&steep) && flat > 0.5, "{steep} are steep, {flat} flat");
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use sora_world::{Domain, Scene};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::TrainerWrapper;
@@ -20,6 +20,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::checkpoint::write_whole;
+use crate::run::Run;
 use crate::seeds::Seeds;
 
 /// Options of `sora-train tokenizer`.
@@ -49,7 +50,7 @@ const PLAIN_ENGLISH: &str = "the a an of and in on with at to from by is are was
 
 /// Trains and writes.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&args.run).with_context(|| format!("folder {}", args.run.display()))?;
+    Run::create(&args.run, Some(args.seed))?;
     let lines = (0..args.captions).flat_map(|i| {
         let mut seeds = Seeds::new(args.seed, 3, i);
         // What sora-tiny learns it must know by heart; the words of the full domain follow.

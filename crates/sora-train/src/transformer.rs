@@ -303,7 +303,7 @@ pub(crate) fn in_parallel<W: Send, P: Send>(
 
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     args.sharing.check(args.batch)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;

@@ -283,7 +283,7 @@ impl std::ops::Add for Errors {
 
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     let config = presets::settle(&args.run, args.preset.config())?;
     let (mut parameters, vae) = Parameters::build_with(device, args.compute.seed, initial_value, |w| {

@@ -31,7 +31,7 @@ fn a_small_evaluation_leaves_a_report() {
     // One step makes poor clips, but clips; enough to go through everything that reads and writes.
     let more =
         ["--measures", "following", "--clips", "3", "--steps", "1", "--probe", "crates/sora-train/probe"];
-    let output = evaluate(&out, &more);
+    let output = evaluate(&out, &[&more[..], &["--size", "160x96x33"]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let read = |name: &str| fs::read_to_string(out.join(name)).expect(name);
@@ -43,7 +43,9 @@ fn a_small_evaluation_leaves_a_report() {
     assert!(figure("following renders ground") > 0.6, "the probe reads renders");
     assert_eq!(read("following-clips.csv").lines().count(), 4, "a header and three clips");
     assert!(read("report.md").contains("| subject | 3 |"), "every caption names the subject");
+    assert!(read("report.md").contains("clips of 33 frames at 160×96"), "{}", read("report.md"));
     assert!(read("command.txt").contains("--measures following"));
+    assert!(read("command.txt").ends_with(" # seed 1\n"), "a seed that was not given is on record too");
     assert!(fs::metadata(out.join("following-sheet.png")).expect("a sheet").len() > 1000);
 }
 
@@ -61,6 +63,11 @@ fn what_cannot_be_evaluated_is_named() {
     assert!(said.contains("model_index.json") && said.contains(empty), "{said}");
     let said = fails(&out, &["--clips", "2"]);
     assert!(said.contains("clips is 2"), "{said}");
+    let said = fails(&out, &["--device", "cuda:99"]);
+    assert!(said.to_lowercase().contains("cuda"), "{said}");
+    let output = evaluate(&out, &["--size", "160x96"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("160x96 is not WIDTHxHEIGHTxFRAMES"));
     let said = fails(&out, &["--minutes", "0"]);
     assert!(said.contains("minutes is 0"), "{said}");
     let file = dir.path().join("file");

@@ -314,7 +314,7 @@ const FREE_STEPS: u64 = 40;
 
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     args.sharing.check(args.batch)?;
     let teacher_configs: Configs = presets::read(&args.teacher)?;

@@ -109,7 +109,7 @@ const SAMPLES: [&str; 6] = [
 
 /// Trains until `steps`, then evaluates and writes the enhancer.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.seed))?;
     tch::set_num_threads(args.threads);
     anyhow::ensure!(args.batch > 0, "batch is 0, it must be at least 1");
     let tokenizer = Tokenizer::open(&args.tokenizer)?;

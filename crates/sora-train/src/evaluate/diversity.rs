@@ -51,14 +51,14 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let mut rows = Vec::new();
     let (mut generated, mut rendered) = (Vec::new(), Vec::new());
     for i in 0..PROMPTS {
-        let scene = data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + i, domain, false);
+        let scene = data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, domain, false);
         let caption = scene.caption();
         let mut reads = Vec::new();
         for seed in 0..SEEDS {
-            reads.push(reader.read(&generator.clip(&caption, args.seed.wrapping_add(1000 + seed))?)?);
+            reads.push(reader.read(&generator.clip(&caption, args.compute.seed.wrapping_add(1000 + seed))?)?);
             bar.inc(1);
         }
-        let renders: anyhow::Result<Vec<_>> = alike(&scene, SEEDS, args.seed)
+        let renders: anyhow::Result<Vec<_>> = alike(&scene, SEEDS, args.compute.seed)
             .iter()
             .map(|scene| {
                 let clip = scene.render(generator.size(), generator.native.num_frames as usize);

@@ -71,7 +71,7 @@ fn streams(bench: &Bench<'_>, report: &mut Report, minutes: f64) -> anyhow::Resu
     let bar = progress::bar(args.streams * windows as u64, 0);
     bar.set_message(format!("streams of {minutes} min"));
     let scenes = (0..)
-        .map(|i| data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + i, domain, false))
+        .map(|i| data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, domain, false))
         .filter(|scene| lasts(scene.attributes()));
     let (mut all, mut csv, mut rows): (Vec<Vec<Window>>, Vec<Vec<String>>, Vec<Tensor>) = Default::default();
     let mut borders = Vec::new();
@@ -79,7 +79,7 @@ fn streams(bench: &Bench<'_>, report: &mut Report, minutes: f64) -> anyhow::Resu
         let caption = scene.caption();
         let (mut list, mut stills) = (Vec::new(), Vec::new());
         let mut border = BorderChange::new(generator.latent_frame());
-        let seed = args.seed.wrapping_add(index as u64);
+        let seed = args.compute.seed.wrapping_add(index as u64);
         generator.stream(&caption, seed, (num_frames, WINDOW), &mut |at, video| {
             let tally = judge(&scene, &caption, &reader.read(&video)?);
             let window = Window { second: at as f64 / rate, tally, contrast: contrast(&video) };

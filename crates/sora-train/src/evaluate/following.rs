@@ -67,9 +67,10 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let (mut rows, mut csv) = (Vec::new(), Vec::new());
     for index in 0..args.clips {
         let held_out = index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1;
-        let scene = data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + index, domain, held_out);
+        let scene =
+            data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + index, domain, held_out);
         let caption = scene.caption();
-        let video = generator.clip(&bench.prompt(&scene)?, args.seed.wrapping_add(index))?;
+        let video = generator.clip(&bench.prompt(&scene)?, args.compute.seed.wrapping_add(index))?;
         let render = crate::video::clip_to_tensor(&scene.render(size, frames)).squeeze_dim(0);
         let (generated, rendered) = (reader.read(&video)?, reader.read(&render)?);
         for (list, value) in
@@ -116,7 +117,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
             "{count} clips took {:.2} times their playing time, on {} thread of whatever else this machine was \
              doing; see the benchmarks of the running element for figures of an idle one.",
             spent.as_secs_f64() / real,
-            args.threads
+            args.compute.threads
         ),
     );
     report.figure("time per playing time", spent.as_secs_f64() / real);
@@ -205,7 +206,11 @@ fn write_frechet(bench: &Bench<'_>, report: &mut Report, answered: &[Answered]) 
     let n = args.clips;
     let reference: anyhow::Result<Vec<Read>> = (0..n)
         .map(|i| {
-            render(reader, &data::scene(args.seed, Purpose::Evaluation, REFERENCE + i, domain), generator)
+            render(
+                reader,
+                &data::scene(args.compute.seed, Purpose::Evaluation, REFERENCE + i, domain),
+                generator,
+            )
         })
         .collect();
     let reference = reference.context("reference renders")?;

@@ -14,6 +14,7 @@ use sora_model::defaults::NativeSettings;
 use sora_world::Size;
 use tch::Tensor;
 
+use crate::latents::Shape;
 use crate::video::to_tensor;
 
 /// A way to restyle video, as the property `method` of `soratransform` names it.
@@ -66,17 +67,24 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Loads a diffusers directory on the CPU.
+    /// Loads a diffusers directory, to make clips in so many steps and of this shape, where they are not to be its own.
     ///
     /// # Errors
     /// Those of [`TextToVideoPipeline::load`].
-    pub(crate) fn open(dir: &Path, steps: Option<u32>) -> anyhow::Result<Self> {
-        // The same figures on every machine.
-        let options =
-            LoadOptions { device: DeviceChoice::Cpu, dtype: DtypeChoice::F32, ..LoadOptions::default() };
+    pub(crate) fn open(
+        dir: &Path,
+        steps: Option<u32>,
+        shape: Option<Shape>,
+        device: DeviceChoice,
+    ) -> anyhow::Result<Self> {
+        // The same figures on every machine, but for roundings.
+        let options = LoadOptions { device, dtype: DtypeChoice::F32, ..LoadOptions::default() };
         let pipeline = TextToVideoPipeline::load(dir, &options, &mut |_| ControlFlow::Continue(()))?;
         let mut native = pipeline.dir().native().clone();
         native.num_inference_steps = steps.unwrap_or(native.num_inference_steps);
+        if let Some(Shape { size, frames }) = shape {
+            (native.width, native.height, native.num_frames) = (size.width, size.height, frames as u32);
+        }
         Ok(Self { pipeline, native, spent: std::cell::Cell::default() })
     }
 

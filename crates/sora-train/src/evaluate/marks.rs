@@ -106,10 +106,10 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let mut clips: [Vec<Lasting>; NAMES.len()] = Default::default();
     let (mut rows, mut csv, mut agreements) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..args.claim_clips {
-        let [trail, nothing] = domains
-            .each_ref()
-            .map(|domain| data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + i, domain, false));
-        let make = |scene: &Scene| generator.clip(&scene.caption(), args.seed.wrapping_add(i));
+        let [trail, nothing] = domains.each_ref().map(|domain| {
+            data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, domain, false)
+        });
+        let make = |scene: &Scene| generator.clip(&scene.caption(), args.compute.seed.wrapping_add(i));
         let render = |scene: &Scene| scene.render(generator.size(), generator.native.num_frames as usize);
         let video = make(&trail)?;
         let clip = render(&trail);

@@ -25,7 +25,8 @@ use self::generator::Generator;
 use self::reader::Reader;
 use self::report::Report;
 use crate::data::DomainChoice;
-use crate::run::Run;
+use crate::latents::{Shape, parse_shape};
+use crate::run::{Compute, Run};
 
 /// Something to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -98,15 +99,15 @@ pub(crate) struct Args {
     /// Denoising steps, instead of the model's own number.
     #[arg(long)]
     steps: Option<u32>,
+    /// Size and length of clips, WIDTHxHEIGHTxFRAMES, instead of the model's own; streams take the size.
+    #[arg(long, value_parser = parse_shape)]
+    size: Option<Shape>,
     /// Folder of PNG photographs for the VAE, instead of procedural textures, and to be restyled.
     #[arg(long)]
     photos: Option<PathBuf>,
-    /// Seed of scenes and noise.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
+    /// Where the model makes clips; they are read on the CPU.
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// What every measure needs.
@@ -155,13 +156,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     let mut report = Report::create(&args.out, "Evaluation")?;
-    Run::create(&args.out)?;
-    tch::set_num_threads(args.threads);
+    Run::create(&args.out, Some(args.compute.seed))?;
+    let device = args.compute.choose()?;
     let bench = Bench {
         args,
         domain: args.domain.domain(),
         reader: Reader::open(&args.probe)?,
-        generator: Generator::open(&args.model, args.steps)?,
+        generator: Generator::open(&args.model, args.steps, args.size, device)?,
         enhancer: if args.captions == PromptChoice::Enhanced { Some(shipped_enhancer()?) } else { None },
     };
     let native = &bench.generator.native;
@@ -180,7 +181,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             native.guidance_scale,
             args.captions,
             args.domain,
-            args.seed,
+            args.compute.seed,
             card.domain,
             card.steps
         ),

@@ -202,11 +202,11 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     bar.set_message("circling camera");
     let (mut made, mut drawn, mut rows, mut csv) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let scenes = (0..)
-        .map(|i| data::scene_of_split(args.seed, Purpose::Evaluation, FIRST + i, &domain, false))
+        .map(|i| data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, &domain, false))
         .filter(|scene| scene.caption().contains("the camera circles around"));
     for (i, scene) in (0u64..).zip(scenes.take(args.claim_clips as usize)) {
         let caption = scene.caption();
-        let video = generator.clip(&caption, args.seed.wrapping_add(i))?;
+        let video = generator.clip(&caption, args.compute.seed.wrapping_add(i))?;
         let clip = scene.render(size, generator.native.num_frames as usize);
         let turns = [table.follow(&video, rate)?, table.follow(&clip_to_tensor(&clip).squeeze_dim(0), rate)?];
         for (what, turn) in ["generated", "render"].iter().zip(&turns) {

@@ -66,7 +66,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
             .collect();
         for (number, subject) in subjects.iter().filter(|subject| subject.kind == kind).enumerate() {
             let prompt = subject.style.phrases()[1];
-            let seed = bench.args.seed + number as u64;
+            let seed = bench.args.compute.seed + number as u64;
             let (source, target) = (video(&subject.source), video(&subject.target));
             let coded = tch::no_grad(|| vae.decode(&vae.encode(&target.unsqueeze(0)).mode())).squeeze_dim(0);
             let mut shown = vec![source.copy(), target.copy(), coded];
@@ -140,7 +140,7 @@ fn subjects(bench: &Bench<'_>, size: Size) -> anyhow::Result<Vec<Subject>> {
     let style = |index: u64| styles[(index % styles.len() as u64) as usize];
     let mut subjects = Vec::new();
     for i in 0..args.claim_clips {
-        let scene = data::scene(args.seed, Purpose::Evaluation, FIRST + i, &bench.domain);
+        let scene = data::scene(args.compute.seed, Purpose::Evaluation, FIRST + i, &bench.domain);
         let drawn = |style| scene.with_style(style).render(size, FRAMES).frames;
         subjects.push(Subject {
             kind: "worlds",
@@ -155,7 +155,7 @@ fn subjects(bench: &Bench<'_>, size: Size) -> anyhow::Result<Vec<Subject>> {
         Subject { kind, style, source, target }
     };
     for i in 0..args.claim_clips {
-        let mut seeds = Seeds::new(args.seed, Purpose::Evaluation as u64, FIRST + i);
+        let mut seeds = Seeds::new(args.compute.seed, Purpose::Evaluation as u64, FIRST + i);
         let sides = (size.width as usize, size.height as usize);
         subjects.push(over("textures", style(i), textures::render(&mut seeds, FRAMES, sides)));
     }
@@ -207,6 +207,8 @@ fn correlation(a: &Tensor, b: &Tensor) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use sora_diffusion::device::DeviceChoice;
+
     use super::*;
     use crate::evaluate::generator::Generator;
 
@@ -228,7 +230,7 @@ mod tests {
     fn the_model_that_ships_takes_the_style_and_draws_its_lines() {
         tch::set_num_threads(1);
         let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/sora-tiny");
-        let generator = Generator::open(&model, None).expect("the model");
+        let generator = Generator::open(&model, None, None, DeviceChoice::Cpu).expect("the model");
         let size = NATIVE_SIZES[0];
         let frames = 9;
         let scene = data::scene(1, Purpose::Evaluation, FIRST, &crate::data::DomainChoice::Core.domain());

@@ -42,7 +42,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let mut borders = Vec::new();
     let factor = vae.config().temporal_scale_factor();
     for i in 0..CLIPS {
-        let scene = data::scene(args.seed, Purpose::Evaluation, FIRST + i, domain);
+        let scene = data::scene(args.compute.seed, Purpose::Evaluation, FIRST + i, domain);
         let video = clip_to_tensor(&scene.render(NATIVE_SIZES[0], 17));
         let (db, similarity, decoded) = measure(&vae, &video);
         rows.push(vec![scene.caption(), format!("{db:.2}"), format!("{similarity:.4}")]);
@@ -56,7 +56,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     sheet::write(&report.file("vae-sheet.png"), &sheet_rows)?;
     let pictures = match &args.photos {
         Some(dir) => photographs(dir)?,
-        None => (0..12).map(|i| (format!("texture {i}"), texture(args.seed, i))).collect(),
+        None => (0..12).map(|i| (format!("texture {i}"), texture(args.compute.seed, i))).collect(),
     };
     let mut still = Vec::new();
     for (name, picture) in &pictures {

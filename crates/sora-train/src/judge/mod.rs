@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "channels are {channels:?}, they must be multiples of 8"
     );
     anyhow::ensure!(args.batch > 0, "batch is 0, it must be at least 1");
-    let run = Run::create(&args.run)?;
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     let data = Dataset::open(&args.latents)?;
     let input = Input::Latents(data.buckets[0].latents.size()[1]);

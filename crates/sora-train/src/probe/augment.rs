@@ -1,7 +1,7 @@
 //! What may happen to a picture without changing what it shows.
 
 use sora_world::{Camera, Heading};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::clips::Clips;
 use super::network::SIDE;
@@ -26,6 +26,13 @@ impl Batch {
             maps: clips.maps.to_kind(Kind::Float) / 255.0,
             labels: clips.labels.copy(),
         }
+    }
+
+    /// The same on a device.
+    pub(crate) fn on(self, device: Device) -> Self {
+        let Self { video, maps, labels } = self;
+        let [video, maps, labels] = [video, maps, labels].map(|tensor| tensor.to_device(device));
+        Self { video, maps, labels }
     }
 
     /// The clips mirrored, shifted, blurred, tinted and made noisy, each in its own way.
@@ -81,7 +88,7 @@ fn moved(video: &Tensor, maps: &Tensor, seeds: &mut Seeds) -> (Tensor, Tensor) {
 /// Light, tint, blur in space and time, noise.
 fn degraded(video: Tensor, seeds: &mut Seeds) -> Tensor {
     let (t, _, _, _) = video.size4().expect("T 3 H W");
-    let options = (Kind::Float, tch::Device::Cpu);
+    let options = (Kind::Float, Device::Cpu);
     let mut x = video;
     let contrast = f64::from(seeds.range(0.88, 1.1));
     let tint: [f32; 3] = std::array::from_fn(|_| seeds.range(-0.05, 0.05));

@@ -28,7 +28,7 @@ use self::questions::Question;
 use crate::data::{DomainChoice, Purpose};
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::Parameters;
-use crate::run::Run;
+use crate::run::{Compute, Run};
 use crate::seeds::Seeds;
 use crate::{checkpoint, presets, progress};
 
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Run folder; a checkpoint in it is continued. Rendered clips are kept in its folder `clips`.
     #[arg(long, default_value = "runs/probe")]
     run: PathBuf,
+    /// Folder of a trained probe of the same sizes to begin at.
+    #[arg(long)]
+    init: Option<PathBuf>,
     /// Scenes to learn.
     #[arg(long, value_enum, default_value = "core")]
     domain: DomainChoice,
@@ -66,12 +69,8 @@ pub(crate) struct Args {
     /// Channels at a quarter and an eighth of the side, multiples of 8.
     #[arg(long, value_delimiter = ',', default_values_t = ProbeConfig::default().channels)]
     channels: Vec<i64>,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
-    threads: i32,
+    #[command(flatten)]
+    compute: Compute,
     /// Steps between checkpoints.
     #[arg(long, default_value_t = 250)]
     every: u64,
@@ -214,10 +213,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         channels.iter().all(|c| *c > 0 && c % 8 == 0),
         "channels are {channels:?}, they must be multiples of 8"
     );
-    let run = Run::create(&args.run)?;
-    tch::set_num_threads(args.threads);
+    let run = Run::create(&args.run, Some(args.compute.seed))?;
+    let device = args.compute.begin()?;
     let config = presets::settle(&args.run, ProbeConfig { channels, ..ProbeConfig::default() })?;
-    let (mut parameters, probe) = Parameters::build(Device::Cpu, args.seed, |w| Probe::new(w, &config))?;
+    let (mut parameters, probe) = Parameters::build(device, args.compute.seed, |w| Probe::new(w, &config))?;
+    if let Some(init) = &args.init {
+        parameters.begin_at(&init.join(file::WEIGHTS), "", &[])?;
+    }
     let mut adam = AdamW::new(&parameters.flat, 0.05, 0.99).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
     eprintln!("probe: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
@@ -226,7 +228,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let source = |purpose, name| Source {
         domain: args.domain,
-        seed: args.seed,
+        seed: args.compute.seed,
         purpose,
         name,
         small: name != "held-out",
@@ -241,8 +243,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
         pool.grow_to(available(step, args.steps, shards))?;
-        let mut seeds = Seeds::new(args.seed, step, 8);
-        let batch = pool.batch(&mut seeds, args.batch);
+        let mut seeds = Seeds::new(args.compute.seed, step, 8);
+        let batch = pool.batch(&mut seeds, args.batch).on(device);
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         learn(&run, &bar, (&probe, &mut parameters, &mut adam), &batch, (step, rate))?;
         if (step + 1) % args.every == 0 || step + 1 == args.steps {

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use sora_diffusion::device::DeviceChoice;
 use sora_world::{Camera, Clip, Colour, Domain, Ground, Motion, Scene, Size, Sky, Style, Subject};
 
 use crate::checkpoint::write_whole;
@@ -195,7 +196,7 @@ fn agreement(clip: &Clip, colour: Colour) -> f64 {
 
 /// Measures renders and models.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    Run::create(&args.out)?;
+    Run::create(&args.out, Some(args.seed))?;
     let mut table = HEADER.to_owned();
     let mut found = Vec::new();
     for size in NATIVE_SIZES {
@@ -211,7 +212,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mean = found.iter().sum::<f64>() / found.len().max(1) as f64;
     eprintln!("on renders, the colour finds the subject with a mean intersection over union of {mean:.3}");
     for (name, dir) in &args.models {
-        let generator = Generator::open(dir, None).with_context(|| format!("model {}", dir.display()))?;
+        let generator = Generator::open(dir, None, None, DeviceChoice::Cpu)
+            .with_context(|| format!("model {}", dir.display()))?;
         for size in NATIVE_SIZES {
             let bar = progress::bar(args.clips, 0);
             let mut tally = Tally::default();
