@@ -118,16 +118,22 @@ use_stage() {
     . "$STAGE/env"
 }
 
-# training_threads DEVICE: how sora-train uses a CPU best, for train-sora-tiny and study; sets replicas. Two threads that each take half
-# of a batch (--replicas) do more than two inside an operation; sleeping waits, since the renderer has a thread of
-# its own. glibc gives large blocks back and takes them again at every operation; jemalloc keeps them, if it is told that
+# training_threads DEVICE: how sora-train uses a CPU best, for train-sora-tiny and study; sets replicas, and threads for what takes
+# none. Two threads that each take half of a batch (--replicas) do more than two inside an operation; as many as there are
+# cores, a power of two since a batch is shared out equally, 8 at most since the smallest is of 8; sleeping waits, since the renderer
+# has a thread of its own. glibc gives large blocks back and takes them again at every operation; jemalloc keeps them, if it is told that
 # a block may also be cut from a much larger one that is free (by default up to 64 times as large: what was free had grown
 # together to more than that, and a third of the time went into clearing new pages), and that large ones are no exception:
 # a step of the student is 1.4 to 1.6 times as fast so, twice 30 steps of each in turn.
 training_threads() {
     local jemalloc
-    replicas=1
-    [ "$1" != cpu ] || replicas=2
+    replicas=1 threads=1
+    if [ "$1" = cpu ]; then
+        while [ $((replicas * 2)) -le "$(nproc)" ] && [ "$replicas" -lt 8 ]; do replicas=$((replicas * 2)); done
+        threads=$replicas
+    fi
+    # For those who source this.
+    : "$replicas" "$threads"
     export OMP_WAIT_POLICY=PASSIVE
     jemalloc=$(ldconfig -p | sed -n 's/.*libjemalloc\.so\.2 .*=> //p' | head -n 1)
     if [ -n "$jemalloc" ]; then

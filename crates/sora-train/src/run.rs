@@ -37,6 +37,11 @@ impl Run {
         Ok(())
     }
 
+    /// The folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The checkpoint of the stage.
     pub(crate) fn checkpoint(&self) -> PathBuf {
         self.dir.join("checkpoint.safetensors")

@@ -91,6 +91,9 @@ pub(crate) struct Args {
     /// Steps between checkpoints and sample sheets.
     #[arg(long, default_value_t = 500)]
     every: u64,
+    /// Keep what every checkpoint has learned: a run folder for each, `step-NNNNNN`, that `export` takes.
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Positions of a prompt, padding included: what `WanPipeline` uses.
@@ -400,6 +403,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
+            if args.keep {
+                let kept = run.file(&format!("step-{:06}", step + 1));
+                let kept = Run::create(&kept, Some(args.compute.seed))?;
+                presets::settle(kept.dir(), configs.clone())?;
+                checkpoint::save(&kept.checkpoint(), &parameters, &adam)?;
+            }
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
             let shift = |s: f64| 3.0 * s / (1.0 + 2.0 * s);
             let levels: Vec<f64> = (0..=12).rev().map(|i| shift(f64::from(i) / 12.0)).collect();
