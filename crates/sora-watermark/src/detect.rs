@@ -36,7 +36,7 @@ pub struct Options {
     pub accept_log10_p: f64,
     /// An expected payload is accepted at this bound or below (log10; default -9).
     pub accept_log10_p_expected: f64,
-    /// The detector is sure at this bound or below (log10; default -12).
+    /// The detector is sure at this bound or below (log10; default -12), if that is accepted too.
     pub sure_log10_p: f64,
 }
 
@@ -166,7 +166,11 @@ impl Detector {
         self.first = None;
     }
 
-    /// Whether a mark is so sure that further frames only refine where it is.
+    /// Whether what was asked is answered: a mark, the expected one where there is one, is accepted at
+    /// [`Options::sure_log10_p`]. It changes when a window is done, so ask after each [`Detector::push`].
+    ///
+    /// Further frames can only say where the mark is, and whether there are others: whoever asks no more than whether a
+    /// clip is marked, and by whom, may stop. Whoever asks for time ranges or for a second id may not.
     pub fn is_sure(&self) -> bool {
         self.ledger.is_sure()
     }

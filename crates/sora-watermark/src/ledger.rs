@@ -143,7 +143,14 @@ impl Ledger {
     }
 
     pub(crate) fn is_sure(&self) -> bool {
-        self.entries.iter().any(|entry| log10_p(entry.z, self.hypotheses, true) <= self.options.sure_log10_p)
+        let Options { accept_log10_p, accept_log10_p_expected, sure_log10_p, .. } = self.options;
+        let wanted = |entry: &&Entry| self.expected.is_none_or(|expected| expected == entry.payload);
+        let mut marks = self.entries.iter().filter(wanted);
+        let expected = self.expected_best.filter(|_| self.expected.is_some());
+        marks.any(|entry| log10_p(entry.z, self.hypotheses, true) <= sure_log10_p.min(accept_log10_p))
+            || expected.is_some_and(|(z, _)| {
+                log10_p(z, self.expected_tried, false) <= sure_log10_p.min(accept_log10_p_expected)
+            })
     }
 
     pub(crate) fn verdict(&self, frames: u64, duration: Duration) -> Verdict {
