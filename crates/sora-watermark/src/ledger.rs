@@ -11,7 +11,7 @@ use crate::verdict::{Expected, Geometry, Mark, Score, TimeRange, Verdict};
 use crate::window::Window;
 
 /// Most different payloads kept; a clip has one, a splice a few.
-const MOST_MARKS: usize = 64;
+pub(crate) const MOST_MARKS: usize = 64;
 /// Most scores of a mark; beyond, neighbours are merged.
 const MOST_SCORES: usize = 1024;
 /// Statistic of a score from which its time counts as marked: 1 in 1000 of unmarked seconds reach it.
