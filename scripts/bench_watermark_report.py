@@ -16,6 +16,8 @@ ROWS = {
     5: ("beside the table", {column: "≥ 90 %" for column in ("720p", "360p", "256", "128")}),
 }
 
+DETECTION_BARS = {"untouched": "< 1 s", "unmarked, full search": "< 5 s"}
+
 PUBLISHED = """\
 | attack | VideoSeal 0.0 (96 bits; OmniSealBench, SA-V, full videos): bit accuracy, TPR | TrustMark (100 raw bits, images) |
 |---|---|---|
@@ -154,16 +156,43 @@ def security(results):
     return [*out, ""]
 
 
+def grid(corner, found, row, column, show):
+    """A table of lines: one row for each value of `row`, one column for each of `column`."""
+    columns = list(dict.fromkeys(line[column] for line in found))
+    out = [f"| {corner} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name in dict.fromkeys(line[row] for line in found):
+        cells = {line[column]: show(line) for line in found if line[row] == name}
+        out.append(f"| {name} | " + " | ".join(cells.get(column, "-") for column in columns) + " |")
+    return out
+
+
 def speed(results):
     found = lines(results / "speed.jsonl")
     if not found:
         return ["Not measured yet.", ""]
-    out = []
-    for line in found:
-        if "embed" in line:
-            out.append(f"- embedding {line['embed']}: {line['mean_ms']:.2f} ms of processor time a frame, one thread")
-        else:
-            out.append(f"- detecting 4 s of 720p ({line['frames']} frames), {line['detect']}: {line['seconds']:.2f} s")
+    out = [
+        f"- embedding {line['embed']}: {line['mean_ms']:.2f} ms of processor time a frame, one thread"
+        for line in found
+        if "embed" in line
+    ]
+    if compared := [line for line in found if "compared" in line]:
+        out += [
+            "",
+            "Embedding in other formats, by processor time relative to I420 of the same size, marked in turns with it:",
+            "",
+            *grid("format", compared, "format", "compared", lambda line: f"{line['ratio']:.2f}"),
+        ]
+    if detected := [line for line in found if "detect" in line]:
+        times = "{seconds:.2f} s ({processor:.2f} s)"
+        head, rule, *rows = grid("frames/s", detected, "rate", "detect", lambda line: times.format(**line))
+        bars = " | ".join(DETECTION_BARS[kind] for kind in dict.fromkeys(line["detect"] for line in detected))
+        out += [
+            "",
+            f"Detection in 4 s of 720p, a panned photograph, {detected[0]['threads']} threads: wall time, and in brackets",
+            "the processor time of all threads, of which two free cores take half at best:",
+            "",
+            *(head, rule, f"| **bar** | {bars} |", *rows),
+        ]
     return [*out, ""]
 
 

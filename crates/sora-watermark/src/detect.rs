@@ -36,7 +36,7 @@ pub struct Options {
     pub accept_log10_p: f64,
     /// An expected payload is accepted at this bound or below (log10; default -9).
     pub accept_log10_p_expected: f64,
-    /// The detector is sure at this bound or below (log10; default -12).
+    /// The detector is sure at this bound or below (log10; default -12), if that is accepted too.
     pub sure_log10_p: f64,
 }
 
@@ -166,7 +166,11 @@ impl Detector {
         self.first = None;
     }
 
-    /// Whether a mark is so sure that further frames only refine where it is.
+    /// Whether what was asked is answered: a mark, the expected one where there is one, is accepted at
+    /// [`Options::sure_log10_p`]. It changes when a window is done, so ask after each [`Detector::push`].
+    ///
+    /// Further frames can only say where the mark is, and whether there are others: whoever asks no more than whether a
+    /// clip is marked, and by whom, may stop. Whoever asks for time ranges or for a second id may not.
     pub fn is_sure(&self) -> bool {
         self.ledger.is_sure()
     }
@@ -229,5 +233,75 @@ impl std::fmt::Debug for Detector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let keys: Vec<_> = self.examiners.iter().map(Examiner::key_id).collect();
         f.debug_struct("Detector").field("keys", &keys).field("frames", &self.frames).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embed::Embedder;
+    use crate::examine::MOST_TRACKS;
+    use crate::ledger::MOST_MARKS;
+    use crate::plane::{LumaPlaneMut, LumaRange, SampleFormat};
+    use crate::strength::Strength;
+    use crate::verdict::TimeRange;
+
+    const SIDE: usize = 96;
+    /// Six frames a second, so that each pattern has two.
+    const WINDOW_FRAMES: u32 = 24;
+    const FRAME: Duration = Duration::from_nanos(166_666_667);
+
+    /// A detector that looked at so many windows; `mark` says of each what it is marked with, and how far on in the cycle
+    /// of patterns its first frame is.
+    fn after(windows: u32, mark: impl Fn(u32) -> (Payload, Duration)) -> Detector {
+        let options = Options { search: Search::Untouched, ..Options::default() };
+        let (key, format) = (Key::public(), SampleFormat::U8);
+        let mut detector = Detector::new(vec![key.clone()], options).expect("good options");
+        for n in 0..windows {
+            let (payload, on) = mark(n);
+            let mut embedder =
+                Embedder::new(&key, payload, SIDE, SIDE, Strength::Robust).expect("a good size");
+            for frame in 0..WINDOW_FRAMES {
+                let mut luma: Vec<u8> =
+                    (0..SIDE * SIDE).map(|i| (100 + (i * i / 977 + i / 3) % 40) as u8).collect();
+                let mut plane = LumaPlaneMut::new(&mut luma, format, SIDE, SIDE, SIDE, LumaRange::Limited)
+                    .expect("a good plane");
+                embedder.embed(&mut plane, on + frame * FRAME).expect("its size");
+                detector.push(&plane.as_plane(), (n * WINDOW_FRAMES + frame) * FRAME).expect("time goes on");
+            }
+        }
+        detector
+    }
+
+    #[test]
+    fn a_mark_that_lies_elsewhere_in_each_window_is_followed_and_not_all_of_it_remembered() {
+        let payload = Payload::from_id([7; 11]);
+        // A pattern and a bit further on each time: what gave a mark in one window gives none in the next ones.
+        let windows = 2 * MOST_TRACKS as u32;
+        let mut detector = after(windows, |n| (payload, n * Duration::from_millis(410)));
+        let tracks = detector.examiners[0].tracks();
+        assert!(tracks <= MOST_TRACKS, "{tracks}");
+        let verdict = detector.verdict();
+        assert_eq!((verdict.payload(), verdict.marks.len()), (Some(payload), 1));
+        let whole = TimeRange { start: Duration::ZERO, end: (windows * WINDOW_FRAMES - 1) * FRAME };
+        assert_eq!(verdict.marks[0].ranges, [whole]);
+        assert!(verdict.marks[0].log10_p <= -12.0, "{}", verdict.marks[0].log10_p);
+    }
+
+    #[test]
+    fn of_more_ids_than_are_kept_the_first_are_told_with_their_times() {
+        let id = |n: u32| Payload::from_id([n as u8; 11]);
+        let more = MOST_MARKS as u32 + 6;
+        let mut detector = after(more, |n| (id(n), Duration::ZERO));
+        let verdict = detector.verdict();
+        assert_eq!(verdict.marks.len(), MOST_MARKS);
+        assert!(verdict.conflict());
+        for n in 0..MOST_MARKS as u32 {
+            let mark =
+                verdict.marks.iter().find(|mark| mark.payload == id(n)).expect("it was among the first");
+            let [start, end] = [n, n + 1].map(|n| n * WINDOW_FRAMES * FRAME);
+            assert_eq!(mark.ranges, [TimeRange { start, end }], "id {n}");
+            assert!(mark.log10_p <= -12.0, "{}", mark.log10_p);
+        }
     }
 }

@@ -21,6 +21,10 @@ const STILL: f64 = 0.34;
 /// Deepest pitch of the search relative to the untouched pitch.
 const DEEPEST: f64 = 2.4;
 
+/// Most tracks of a key. Where a mark lies elsewhere in each window, as in a stream of many cuts, each leaves one, and each
+/// costs a decode in every window that it gives nothing in: the oldest are forgotten.
+pub(crate) const MOST_TRACKS: usize = 16;
+
 /// How far one window is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
@@ -152,6 +156,11 @@ impl Examiner {
         self.expected = Some(polar::encode(&payload.protected_bits()));
     }
 
+    #[cfg(test)]
+    pub(crate) fn tracks(&self) -> usize {
+        self.tracks.len()
+    }
+
     pub(crate) fn forget_tracks(&mut self) {
         self.tracks.clear();
     }
@@ -159,6 +168,8 @@ impl Examiner {
     /// Takes over what a finished window adds to the tracks.
     pub(crate) fn keep_tracks(&mut self, findings: &mut Findings) {
         self.tracks = std::mem::take(&mut findings.tracks);
+        // The newest come last, those that are added up from window to window among them.
+        self.tracks.drain(..self.tracks.len().saturating_sub(MOST_TRACKS));
     }
 
     /// Examines a window. `counted` hypotheses were decoded before; a bound at `sure` ends the work.
@@ -367,7 +378,12 @@ impl Work<'_> {
     /// Adds the evidence of a hypothesis seen before to its track and decodes the sum.
     fn follow(&mut self, evidence: &Evidence, hypothesis: Hypothesis, firsts: &[usize], sums: Sums) {
         let size = (self.window.width, self.window.height);
-        let proven = self.is_sure();
+        // By itself: that another one gave a mark says nothing of this one.
+        let counted = self.counted + self.findings.decoded;
+        let given =
+            |found: &&Found| found.hypothesis == hypothesis && log10_p(found.z, counted, true) <= self.sure;
+        let found = self.findings.found.iter().find(given).map(|found| found.first);
+        let proven = found.is_some();
         let known =
             self.examiner.tracks.iter().find(|t| t.size == size && t.hypothesis == hypothesis && !t.proven);
         let sums = match known {
@@ -380,8 +396,7 @@ impl Work<'_> {
             _ => sums,
         };
         // A hypothesis that gave a mark keeps only the pattern that it gave it with.
-        let found = self.findings.found.iter().find(|found| found.hypothesis == hypothesis);
-        let firsts = found.filter(|_| proven).map_or_else(|| firsts.to_vec(), |found| vec![found.first]);
+        let firsts = found.map_or_else(|| firsts.to_vec(), |first| vec![first]);
         let track = Track { hypothesis, firsts, sums, size, proven };
         // Only hypotheses that the next window will try again can add up: those at fixed offsets, and proven ones.
         if proven || hypothesis.offset == 0.0 {
@@ -476,4 +491,32 @@ fn segments_of<'a>(
 
 fn strong(candidates: &[Candidate]) -> bool {
     candidates.iter().any(Candidate::is_strong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_mark_that_lies_ever_elsewhere_the_newest_places_are_followed() {
+        let place = |n: usize| {
+            let pose = Pose::upright((1.0, 1.0));
+            Hypothesis { view: View::AsItIs, pose, shift: (n as f64, 0.0), offset: 0.1, speed: 1.0 }
+        };
+        let mut examiner = Examiner::new(&Key::public());
+        for n in 0..10 * MOST_TRACKS {
+            // Nothing that was followed gave the mark again, and so it was found at a place of its own.
+            let track = Track {
+                hypothesis: place(n),
+                firsts: vec![0],
+                sums: Sums::default(),
+                size: (64, 64),
+                proven: true,
+            };
+            let tracks = examiner.tracks.iter().cloned().chain([track]).collect();
+            examiner.keep_tracks(&mut Findings { tracks, ..Findings::default() });
+        }
+        let kept: Vec<_> = examiner.tracks.iter().map(|track| track.hypothesis).collect();
+        assert_eq!(kept, (9 * MOST_TRACKS..10 * MOST_TRACKS).map(place).collect::<Vec<_>>());
+    }
 }

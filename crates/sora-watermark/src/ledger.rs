@@ -11,7 +11,7 @@ use crate::verdict::{Expected, Geometry, Mark, Score, TimeRange, Verdict};
 use crate::window::Window;
 
 /// Most different payloads kept; a clip has one, a splice a few.
-const MOST_MARKS: usize = 64;
+pub(crate) const MOST_MARKS: usize = 64;
 /// Most scores of a mark; beyond, neighbours are merged.
 const MOST_SCORES: usize = 1024;
 /// Statistic of a score from which its time counts as marked: 1 in 1000 of unmarked seconds reach it.
@@ -143,7 +143,14 @@ impl Ledger {
     }
 
     pub(crate) fn is_sure(&self) -> bool {
-        self.entries.iter().any(|entry| log10_p(entry.z, self.hypotheses, true) <= self.options.sure_log10_p)
+        let Options { accept_log10_p, accept_log10_p_expected, sure_log10_p, .. } = self.options;
+        let wanted = |entry: &&Entry| self.expected.is_none_or(|expected| expected == entry.payload);
+        let mut marks = self.entries.iter().filter(wanted);
+        let expected = self.expected_best.filter(|_| self.expected.is_some());
+        marks.any(|entry| log10_p(entry.z, self.hypotheses, true) <= sure_log10_p.min(accept_log10_p))
+            || expected.is_some_and(|(z, _)| {
+                log10_p(z, self.expected_tried, false) <= sure_log10_p.min(accept_log10_p_expected)
+            })
     }
 
     pub(crate) fn verdict(&self, frames: u64, duration: Duration) -> Verdict {

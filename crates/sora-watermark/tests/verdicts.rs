@@ -95,6 +95,31 @@ fn hash(i: usize, n: usize) -> f64 {
 }
 
 #[test]
+fn a_detector_is_sure_once_what_was_asked_for_is_found() {
+    let marked = texture(192, 128, 34, 8.0, 3).marked(id(1));
+    let plain = texture(192, 128, 34, 8.0, 3);
+    let sure_at = |clip: &Clip, expected: Option<u8>, sure_log10_p: f64| {
+        let mut options = quick();
+        options.sure_log10_p = sure_log10_p;
+        let mut detector = detector(vec![Key::public()], options);
+        if let Some(n) = expected {
+            detector.expect(id(n));
+        }
+        (0..clip.frames.len()).find(|n| {
+            clip.push_one(&mut detector, *n);
+            detector.is_sure()
+        })
+    };
+    // A window is done when the frame after it comes.
+    assert_eq!(sure_at(&marked, None, -12.0), Some(32));
+    assert_eq!(sure_at(&marked, Some(1), -12.0), Some(32));
+    assert_eq!(sure_at(&marked, Some(2), -12.0), None, "another mark is no answer");
+    assert_eq!(sure_at(&marked, None, -1e6), None, "it is not as sure as that");
+    assert_eq!(sure_at(&plain, None, -12.0), None);
+    assert_eq!(sure_at(&plain, Some(1), -1e-6), None, "nobody is sure of what is not accepted");
+}
+
+#[test]
 fn asking_often_counts_its_hypotheses() {
     let clip = texture(128, 96, 8, 8.0, 3);
     let mut detector = detector(vec![Key::public()], quick());

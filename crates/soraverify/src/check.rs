@@ -17,6 +17,9 @@ pub struct Check {
     pub still: bool,
     /// How far to look for frames that were moved.
     pub search: Search,
+    /// Stop where the detector is sure that the mark is there: whether and whose. Not for a verdict of manifest and mark:
+    /// a second id may come later, and both contradict each other then.
+    pub until_sure: bool,
 }
 
 /// What came of it.
@@ -26,6 +29,8 @@ pub struct Checked {
     pub verdict: Verdict,
     /// What kept the rest from being read.
     pub error: Option<ReadError>,
+    /// The rest was not looked at: [`Check::until_sure`].
+    pub stopped: bool,
 }
 
 impl Checked {
@@ -58,6 +63,7 @@ pub fn watermark(
     }
     let mut reader = Reader::open(input)?;
     let mut frames = 0u64;
+    let mut stopped = false;
     let error = loop {
         match reader.next_frame() {
             Ok(None) => break None,
@@ -73,7 +79,8 @@ pub fn watermark(
                 })?;
                 frames += 1;
                 progress(frame.time, reader.duration());
-                if check.still {
+                stopped = check.until_sure && detector.is_sure();
+                if check.still || stopped {
                     break None;
                 }
             }
@@ -82,5 +89,5 @@ pub fn watermark(
     if frames == 0 {
         return Err(ReadError::NoVideo);
     }
-    Ok(Checked { verdict: detector.verdict(), error })
+    Ok(Checked { verdict: detector.verdict(), error, stopped })
 }

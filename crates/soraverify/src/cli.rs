@@ -92,6 +92,11 @@ pub struct Arguments {
     /// Look at the first frame only, as a picture by itself.
     #[arg(long)]
     pub still: bool,
+    /// With --watermark-only: stop reading a file where its mark (--expect-id, else any) is sure, by chance at most
+    /// 1 in 10^12, looked at every 4 seconds. What comes later, such as a second id or damage, is then not found, and
+    /// times are those of the part that was read.
+    #[arg(long, requires = "watermark_only", conflicts_with = "still")]
+    pub until_sure: bool,
     /// How far to look for frames that were scaled, cropped, stretched, rotated, or play at another speed.
     #[arg(long, value_enum, default_value_t = Depth::Full)]
     pub search: Depth,
@@ -158,7 +163,7 @@ pub enum Depth {
 impl Arguments {
     fn check(&self) -> Result<Check, String> {
         let (keys, search) = (key_list(&self.key)?, self.search.into());
-        Ok(Check { keys, expect: self.expect_id, still: self.still, search })
+        Ok(Check { keys, expect: self.expect_id, still: self.still, search, until_sure: self.until_sure })
     }
 
     fn job(&self) -> Result<Job, String> {

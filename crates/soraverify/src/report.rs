@@ -24,6 +24,8 @@ pub struct Report<'r> {
     pub found: Option<bool>,
     /// What went wrong, also after some of it was read.
     pub error: Option<String>,
+    /// The rest was not looked at, since the mark was sure (`--until-sure`).
+    pub stopped: bool,
     /// What the frames say.
     #[serde(flatten)]
     pub watermark: Option<Watermark>,
@@ -98,10 +100,12 @@ impl<'r> Report<'r> {
                 file,
                 found: Some(checked.found()),
                 error: checked.error.as_ref().map(ToString::to_string),
+                stopped: checked.stopped,
                 watermark: Some(Watermark::new(&checked.verdict)),
             },
             Err(error) => {
-                Self { version: VERSION, file, found: None, error: Some(error.to_string()), watermark: None }
+                let error = Some(error.to_string());
+                Self { version: VERSION, file, found: None, error, stopped: false, watermark: None }
             }
         }
     }
@@ -120,6 +124,13 @@ impl<'r> Report<'r> {
             watermark.write(text, file, self.found == Some(true))?;
             if let Some(error) = &self.error {
                 writeln!(text, "  broken    after {:.1} s: {error}", watermark.duration)?;
+            }
+            if self.stopped {
+                writeln!(
+                    text,
+                    "  stopped   after {:.1} s, being sure: what follows was not looked at",
+                    watermark.duration
+                )?;
             }
         }
         Ok(())

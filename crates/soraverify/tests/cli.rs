@@ -127,6 +127,47 @@ fn two_ids_are_told_as_a_conflict() {
 }
 
 #[test]
+fn until_sure_reads_no_further_than_the_mark_that_was_asked_for() {
+    let folder = Folder::new();
+    // Five seconds of each id; uncompressed, so that a frame more or less read is a frame.
+    let part = |id: &str| {
+        format!(
+            "videotestsrc num-buffers=50 ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 ! sorawatermark id={id} ! joined."
+        )
+    };
+    let splice = folder
+        .make("splice.mkv", &format!("{} {} concat name=joined ! matroskamux", part(ID), part(OTHER_ID)));
+    let report = |arguments: &[&str]| {
+        let output = verify(&[&splice], &[arguments, &["--json"]].concat());
+        assert_eq!(code(&output), 0, "{arguments:?}: {output:?}");
+        common::check_lines(&text(&output.stdout)).remove(0)
+    };
+    let ids = |report: &Value| {
+        let marks = report["marks"].as_array().expect("a list");
+        let mut ids: Vec<String> =
+            marks.iter().map(|mark| mark["id"].as_str().expect("an id").to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let whole = report(&[]);
+    assert_eq!((&whole["stopped"], &whole["frames"]), (&false.into(), &100.into()), "{whole}");
+    assert_eq!((ids(&whole), &whole["conflict"]), (vec![ID.into(), OTHER_ID.into()], &true.into()));
+    // The frame that ends the first window is the last.
+    let begun = report(&["--until-sure"]);
+    assert_eq!((&begun["stopped"], &begun["frames"]), (&true.into(), &41.into()), "{begun}");
+    assert_eq!((ids(&begun), &begun["conflict"]), (vec![ID.into()], &false.into()));
+    // The first mark is not the one that is asked for.
+    let claimed = report(&["--until-sure", "--expect-id", OTHER_ID]);
+    assert_eq!(claimed["expected"]["accepted"], true, "{claimed}");
+    assert_eq!(ids(&claimed), [ID, OTHER_ID]);
+    let said = text(&verify(&[&splice], &["--until-sure"]).stdout);
+    assert!(said.contains("stopped   after 4.0 s"), "{said}");
+    // Of a verdict with a manifest it would hide a conflict.
+    let splice = splice.to_str().expect("UTF-8");
+    expect(&["--until-sure", splice], 64, &["--watermark-only"]);
+}
+
+#[test]
 fn a_picture_and_standard_input_are_read() {
     let folder = Folder::new();
     let picture = folder.make(

@@ -1,5 +1,7 @@
 //! What `soradetect` says, when, and to whom.
 
+use std::sync::{Arc, Mutex};
+
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::VideoFormat;
@@ -159,6 +161,57 @@ fn every_frame_passes_and_those_that_were_not_analysed_are_counted() {
     let count = |name| stats.get::<u64>(name).expect("a count");
     assert_eq!(count("frames") + count("dropped"), 200, "{stats:?}");
     assert_eq!(playing.stop().assert_clean().samples.len(), 200);
+}
+
+/// What passes a pad: the buffer itself, its time, and its bytes.
+type Passed = (usize, Option<gst::ClockTime>, Vec<u8>);
+
+#[test]
+fn a_live_stream_is_told_of_while_it_runs_and_passes_as_it_is_without_latency() {
+    // Without an end: what is said of it is said while it runs.
+    let mut playing = sora_tests::play(&format!(
+        "videotestsrc is-live=true do-timestamp=true ! {CAPS} ! sorawatermark name=mark id={ID} ! soradetect name=src ! appsink name=sink"
+    ));
+    let passed = Arc::<Mutex<Vec<(&str, Passed)>>>::default();
+    let detect = playing.src();
+    for side in ["sink", "src"] {
+        let passed = Arc::clone(&passed);
+        let pad = detect.static_pad(side).expect("a filter has both pads");
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let buffer = info.buffer().expect("a buffer is what was asked for");
+            let seen = (buffer.as_ptr() as usize, buffer.pts(), bytes(buffer));
+            passed.lock().expect("no other probe panicked").push((side, seen));
+            gst::PadProbeReturn::Ok
+        });
+    }
+    playing.pipeline.set_state(gst::State::Playing).expect("it starts");
+    let found = playing.wait_for("find", |message| {
+        let structure = message.structure().filter(|structure| structure.name() == "sora-watermark")?;
+        flag(structure, "found").then(|| structure.to_owned())
+    });
+    assert!(!flag(&found, "final"), "{found:?}");
+    assert_eq!(found.get::<String>("id").as_deref(), Ok(ID));
+
+    let latency = |element: &gst::Element| {
+        let mut query = gst::query::Latency::new();
+        let pad = element.static_pad("src").expect("a filter has both pads");
+        assert!(pad.query(&mut query), "{} answers", element.name());
+        query.result()
+    };
+    let before = latency(&playing.pipeline.by_name("mark").expect("it is there"));
+    assert!(before.0, "the source is live");
+    assert_eq!(latency(&detect), before, "none of its own");
+
+    assert!(playing.pipeline.send_event(gst::event::Eos::new()));
+    playing.wait_for_end();
+    let report = playing.stop();
+    assert!(flag(verdicts(report.assert_clean()).last().expect("some"), "final"));
+    // Each frame is out before the next one comes in, as it came.
+    let passed = passed.lock().expect("no probe panicked");
+    assert!(!passed.is_empty() && passed.len() == 2 * report.samples.len(), "{}", passed.len());
+    for pair in passed.chunks(2) {
+        assert!(pair[0].0 == "sink" && pair[1].0 == "src" && pair[0].1 == pair[1].1, "at {:?}", pair[0].1.1);
+    }
 }
 
 #[test]

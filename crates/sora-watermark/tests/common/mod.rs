@@ -125,17 +125,14 @@ impl Clip {
     }
 
     pub fn push(&self, detector: &mut Detector) {
-        for (n, frame) in self.frames.iter().enumerate() {
-            let plane = LumaPlane::new(
-                frame,
-                SampleFormat::U8,
-                self.width,
-                self.height,
-                self.width,
-                LumaRange::Limited,
-            );
-            detector.push(&plane.expect("a good plane"), self.time(n)).expect("time goes on");
-        }
+        (0..self.frames.len()).for_each(|n| self.push_one(detector, n));
+    }
+
+    pub fn push_one(&self, detector: &mut Detector, n: usize) {
+        let (width, height) = (self.width, self.height);
+        let plane =
+            LumaPlane::new(&self.frames[n], SampleFormat::U8, width, height, width, LumaRange::Limited);
+        detector.push(&plane.expect("a good plane"), self.time(n)).expect("time goes on");
     }
 }
 

@@ -130,7 +130,7 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecEnum::builder_with_default("check-existing", CheckExisting::default())
                 .nick("Check for an existing mark")
-                .blurb("Whether to look, beside the stream, if the frames carry a mark under this key already")
+                .blurb("Whether to look, beside the stream, if the frames carry a mark under this key already: with off and warn they are marked again, with stop until the mark is found, and what carries two ids is reported as a conflict by detectors. A stream that another sorawatermark of the pipeline marks under this key passes as it is, with a warning, in any case")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecString::builder("key-id")
