@@ -118,16 +118,48 @@ impl Padded {
     }
 }
 
-/// The sum of absolute differences of two squares.
-#[multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
-fn distance(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize) -> f32 {
+/// Rows of a square between two looks at whether it still can be the best.
+const ROWS: usize = 4;
+/// What a bound is lowered by, so that no rounding makes it one of another sum.
+const SAFE: f32 = 0.9999;
+
+/// The sum of absolute differences of two squares and `more`, infinite where it cannot be below `most`. All sums below it are
+/// exactly those that would be found without a bound.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma", "aarch64+neon"))]
+fn distance(
+    (a, a_stride): (&[f32], usize),
+    (b, b_stride): (&[f32], usize),
+    more: [f32; 2],
+    most: f32,
+) -> f32 {
     let mut sums = [0.0f32; SUPPORT];
-    for (a, b) in a.chunks(a_stride).zip(b.chunks(b_stride)).take(SUPPORT) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += (a - b).abs();
+    for first in (0..SUPPORT).step_by(ROWS) {
+        for row in first..first + ROWS {
+            // Lengths that the compiler knows, so that it needs no loop.
+            let (Some(a), Some(b)) = (
+                a.get(row * a_stride..).and_then(|a| a.first_chunk::<SUPPORT>()),
+                b.get(row * b_stride..).and_then(|b| b.first_chunk::<SUPPORT>()),
+            ) else {
+                return f32::INFINITY;
+            };
+            for i in 0..SUPPORT {
+                sums[i] += (a[i] - b[i]).abs();
+            }
+        }
+        // In pairs: one after the other takes as long as the differences do.
+        let mut halves = sums;
+        let mut half = SUPPORT / 2;
+        while half > 0 {
+            for i in 0..half {
+                halves[i] += halves[i + half];
+            }
+            half /= 2;
+        }
+        if (halves[0] + more[0] + more[1]) * SAFE > most {
+            return f32::INFINITY;
         }
     }
-    sums.iter().sum()
+    sums.iter().sum::<f32>() + more[0] + more[1]
 }
 
 /// One level's comparison of a block.
@@ -148,25 +180,24 @@ impl<'a> Matcher<'a> {
         Some(Self { target, reference, corner, here, unit })
     }
 
-    /// How badly a vector fits.
-    fn cost(&self, vector: Vector) -> f32 {
+    /// How badly a vector fits; infinite where that is not better than `most`.
+    fn cost(&self, vector: Vector, most: f32) -> f32 {
         let corner = (self.corner.0 + vector.0, self.corner.1 + vector.1);
         let Some(there) = self.reference.place(corner, SUPPORT as i32) else { return f32::INFINITY };
         let length = (vector.0.abs() + vector.1.abs()) * self.unit;
         let any = if length == 0 { 0.0 } else { ANY_MOTION };
         distance(
-            &self.target.data[self.here..],
-            self.target.stride(),
-            &self.reference.data[there..],
-            self.reference.stride(),
-        ) + any
-            + PER_SAMPLE * length as f32
+            (&self.target.data[self.here..], self.target.stride()),
+            (&self.reference.data[there..], self.reference.stride()),
+            [any, PER_SAMPLE * length as f32],
+            most,
+        )
     }
 
     /// The best of some vectors, and of those around it.
     fn best(&self, starts: &[Vector], reach: i32) -> (f32, Vector) {
         let better = |best: (f32, Vector), vector: Vector| {
-            let cost = self.cost(vector);
+            let cost = self.cost(vector, best.0);
             if cost < best.0 { (cost, vector) } else { best }
         };
         let start = starts.iter().fold((f32::INFINITY, (0, 0)), |best, vector| better(best, *vector));
@@ -180,8 +211,8 @@ impl<'a> Matcher<'a> {
     /// The fraction of a sample by which the best fit lies beside a vector: the vertex of a parabola each way.
     fn fraction(&self, vector: Vector, cost: f32) -> (f32, f32) {
         let vertex = |x: i32, y: i32| {
-            let before = self.cost((vector.0 - x, vector.1 - y));
-            let after = self.cost((vector.0 + x, vector.1 + y));
+            let before = self.cost((vector.0 - x, vector.1 - y), f32::INFINITY);
+            let after = self.cost((vector.0 + x, vector.1 + y), f32::INFINITY);
             let curve = before + after - 2.0 * cost;
             if curve.is_finite() && curve > 1e-3 {
                 ((before - after) / (2.0 * curve)).clamp(-0.5, 0.5)
@@ -396,6 +427,48 @@ mod tests {
             // Half a sample is interpolated, which a texture this fine shows a little.
             assert!(power(&rest) < 0.08 * power(&detail), "{x} {y}: {} of {}", power(&rest), power(&detail));
         }
+    }
+
+    #[test]
+    fn the_best_of_all_vectors_is_found_without_all_of_their_sums() {
+        let picture = texture(420, 400);
+        let [here, there] =
+            [(80.0, 90.0), (83.0, 88.5)].map(|(x, y)| Padded::new(&window(&picture, x, y, 200, 160)));
+        let mut kept = 0;
+        for centre in [(40, 40), (100, 90), (4, 4), (196, 156)] {
+            let matcher = Matcher::new(&here, &there, centre, 1).expect("it lies inside");
+            let start = (2, -1);
+            let sum = |(x, y): Vector| {
+                let at = |plane: &Padded, x: i32, y: i32| {
+                    let place = plane.place((x, y), 1).expect("it lies inside");
+                    plane.data[place]
+                };
+                let mut sums = [0.0f32; SUPPORT];
+                for row in 0..SUPPORT as i32 {
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        let (left, top) = (matcher.corner.0 + column as i32, matcher.corner.1 + row);
+                        *sum += (at(&here, left, top) - at(&there, left + x, top + y)).abs();
+                    }
+                }
+                let any = if (x, y) == (0, 0) { 0.0 } else { ANY_MOTION };
+                sums.iter().sum::<f32>() + any + PER_SAMPLE * (x.abs() + y.abs()) as f32
+            };
+            let around = (-3..=3).flat_map(|y| (-3..=3).map(move |x| (x, y)));
+            let mut best = (sum(start), start);
+            for (x, y) in around {
+                let vector = (start.0 + x, start.1 + y);
+                let cost = sum(vector);
+                // To the last bit, where it is better; and no number where it is not.
+                let bounded = matcher.cost(vector, best.0);
+                assert!(bounded == cost || (bounded == f32::INFINITY && cost >= best.0), "{bounded} {cost}");
+                kept += u32::from(bounded == cost);
+                if cost < best.0 {
+                    best = (cost, vector);
+                }
+            }
+            assert_eq!(matcher.best(&[start], 3), best);
+        }
+        assert!(kept < 100, "of 196 sums most are not needed: {kept} were added up");
     }
 
     #[test]
