@@ -9,7 +9,8 @@ use crate::payload::Payload;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Marks that were accepted, the surest first; of a clip with more, the 64 that came first. Empty: no mark found, which proves nothing about the clip.
+    /// Marks that were accepted, the surest first; of a clip with more, the 64 that came first. Empty: no mark found, which
+    /// proves nothing about the clip.
     pub marks: Vec<Mark>,
     /// How the expected payload fared, when one was set.
     pub expected: Option<Expected>,
