@@ -9,7 +9,9 @@ use crate::key::{Key, KeyId};
 use crate::mask::{Grid, amplitude};
 use crate::motion::cubic;
 use crate::payload::Payload;
-use crate::plane::{LumaPlane, LumaPlaneMut, LumaRange, RgbFrameMut, SampleFormat, check_size, luma_of_rgb};
+use crate::plane::{
+    LumaPlane, LumaPlaneMut, LumaRange, RgbFrameMut, SampleFormat, add_to_row, check_size, luma_of_rgb,
+};
 use crate::strength::{Level, Strength};
 
 /// Fractional bits of the pattern: values are clipped to four standard deviations.
@@ -165,11 +167,7 @@ impl Embedder {
         self.fill_delta(&amplitude, time, AMPLITUDE_BITS + PATTERN_BITS);
         for (y, delta) in self.delta.chunks_exact(self.width).enumerate() {
             let row = &mut frame.data[y * frame.stride..][..self.width * frame.layout.bytes];
-            for (pixel, delta) in row.chunks_exact_mut(frame.layout.bytes).zip(delta) {
-                for offset in frame.layout.offsets {
-                    pixel[offset] = (i16::from(pixel[offset]) + delta).clamp(0, 255) as u8;
-                }
-            }
+            add_to_row(row, frame.layout, delta);
         }
         Ok(())
     }
@@ -202,9 +200,7 @@ impl Embedder {
             self.rows.row(amplitude, y, &mut self.row);
             let tile = &pattern[y % self.period * self.period..][..self.period];
             for (out, amplitude) in out.chunks_mut(self.period).zip(self.row.chunks(self.period)) {
-                for ((out, amplitude), pattern) in out.iter_mut().zip(amplitude).zip(tile) {
-                    *out = rounded(*amplitude, *pattern, shift) as i16;
-                }
+                fill(out, amplitude, tile, shift);
             }
         }
     }
@@ -333,6 +329,13 @@ fn between(out: &mut [i16], above: &[i16], below: &[i16], place: i16) {
 /// Amplitude times pattern, rounded to whole code values.
 fn rounded(amplitude: i16, pattern: i8, shift: u32) -> i32 {
     (i32::from(amplitude) * i32::from(pattern) + (1 << (shift - 1))) >> shift
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn fill(out: &mut [i16], amplitude: &[i16], pattern: &[i8], shift: u32) {
+    for ((out, amplitude), pattern) in out.iter_mut().zip(amplitude).zip(pattern) {
+        *out = rounded(*amplitude, *pattern, shift) as i16;
+    }
 }
 
 #[multiversion::multiversion(targets("x86_64+avx2", "aarch64+neon"))]

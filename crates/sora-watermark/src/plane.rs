@@ -203,6 +203,16 @@ impl PixelLayout {
         }
         Ok(Self { bytes, offsets })
     }
+
+    /// What belongs to red, green and blue, at their places in a pixel of `BYTES` bytes; nothing elsewhere. Loops over all
+    /// bytes of a pixel become vector code, those over some of them do not.
+    fn per_byte<T: Copy + Default, const BYTES: usize>(self, of_channels: [T; 3]) -> [T; BYTES] {
+        let mut all = [T::default(); BYTES];
+        for (offset, value) in self.offsets.into_iter().zip(of_channels) {
+            all[offset] = value;
+        }
+        all
+    }
 }
 
 /// A borrowed frame of packed 8-bit RGB that can be written.
@@ -246,17 +256,58 @@ pub fn luma_of_rgb(
 ) -> Result<(), WatermarkError> {
     check_bytes(data.len(), width, height, stride, layout.bytes)?;
     luma.clear();
-    luma.reserve(width * height);
-    let [red, green, blue] = layout.offsets;
-    for row in data.chunks(stride).take(height) {
-        let pixels = row[..width * layout.bytes].chunks_exact(layout.bytes);
-        luma.extend(pixels.map(|pixel| {
-            let (r, g, b) = (u32::from(pixel[red]), u32::from(pixel[green]), u32::from(pixel[blue]));
-            // BT.709 in 16-bit fixed point; the weights sum to 65536.
-            ((13_933 * r + 46_871 * g + 4_732 * b + 32_768) >> 16) as u8
-        }));
+    luma.resize(width * height, 0);
+    for (row, luma) in data.chunks(stride).zip(luma.chunks_exact_mut(width)) {
+        let row = &row[..width * layout.bytes];
+        match layout.bytes {
+            3 => luma_row(row.as_chunks::<3>().0, &layout.per_byte(LUMA_WEIGHTS), luma),
+            4 => luma_row(row.as_chunks::<4>().0, &layout.per_byte(LUMA_WEIGHTS), luma),
+            bytes => {
+                let pixels = row.chunks_exact(bytes).map(|pixel| layout.offsets.map(|offset| pixel[offset]));
+                luma.iter_mut().zip(pixels).for_each(|(luma, pixel)| *luma = luma_of(&pixel, &LUMA_WEIGHTS));
+            }
+        }
     }
     Ok(())
+}
+
+/// BT.709 in 16-bit fixed point: red, green, blue; they sum to 65536.
+const LUMA_WEIGHTS: [u32; 3] = [13_933, 46_871, 4_732];
+
+fn luma_of<const BYTES: usize>(pixel: &[u8; BYTES], weights: &[u32; BYTES]) -> u8 {
+    let sum: u32 = pixel.iter().zip(weights).map(|(value, weight)| u32::from(*value) * weight).sum();
+    ((sum + 32_768) >> 16) as u8
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn luma_row<const BYTES: usize>(pixels: &[[u8; BYTES]], weights: &[u32; BYTES], luma: &mut [u8]) {
+    luma.iter_mut().zip(pixels).for_each(|(luma, pixel)| *luma = luma_of(pixel, weights));
+}
+
+/// Adds to a row of pixels what marks them: the same to red, green and blue, nothing to what else a pixel has.
+pub(crate) fn add_to_row(row: &mut [u8], layout: PixelLayout, delta: &[i16]) {
+    const EACH: [i16; 3] = [-1; 3];
+    match layout.bytes {
+        3 => add_to_pixels(row.as_chunks_mut::<3>().0, &layout.per_byte(EACH), delta),
+        4 => add_to_pixels(row.as_chunks_mut::<4>().0, &layout.per_byte(EACH), delta),
+        bytes => {
+            for (pixel, delta) in row.chunks_exact_mut(bytes).zip(delta) {
+                for offset in layout.offsets {
+                    pixel[offset] = (i16::from(pixel[offset]) + delta).clamp(0, 255) as u8;
+                }
+            }
+        }
+    }
+}
+
+/// `bits` are all set for a byte that is added to, and none for another.
+#[multiversion::multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn add_to_pixels<const BYTES: usize>(pixels: &mut [[u8; BYTES]], bits: &[i16; BYTES], delta: &[i16]) {
+    for (pixel, delta) in pixels.iter_mut().zip(delta) {
+        for (value, bits) in pixel.iter_mut().zip(bits) {
+            *value = (i16::from(*value) + (delta & bits)).clamp(0, 255) as u8;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -291,5 +342,49 @@ mod tests {
         assert_eq!(luma.len(), 64 * 64);
         // 0.2126 * 30 + 0.7152 * 200 + 0.0722 * 10 = 150.14
         assert!(luma.iter().all(|value| *value == 150));
+    }
+
+    #[test]
+    fn pixels_of_every_layout_have_the_same_luma_and_are_marked_alike() {
+        // Odd sizes, so that vectors have a rest; values at both ends, so that sums are clipped.
+        const WIDTH: usize = 77;
+        let value = |i: usize| [0, 3, 128, 252, 255, (i * 37 % 256) as u8][i % 6];
+        let pixels: Vec<[u8; 3]> =
+            (0..WIDTH * 64).map(|i| [value(i), value(i / 2 + 1), value(i / 5)]).collect();
+        let delta: Vec<i16> = (0..WIDTH as i16).map(|x| x % 15 - 7).collect();
+        let layouts =
+            [(3, [0, 1, 2]), (3, [2, 1, 0]), (4, [0, 1, 2]), (4, [2, 1, 0]), (4, [1, 2, 3]), (4, [3, 2, 1])];
+        let marked = |(bytes, [red, green, blue]): (usize, [usize; 3])| {
+            let layout = PixelLayout::new(bytes, red, green, blue).expect("offsets inside");
+            let stride = WIDTH * bytes + 5;
+            let mut data = vec![91; stride * 64];
+            for (row, pixels) in data.chunks_exact_mut(stride).zip(pixels.chunks_exact(WIDTH)) {
+                for (out, pixel) in row.chunks_exact_mut(bytes).zip(pixels) {
+                    (out[red], out[green], out[blue]) = (pixel[0], pixel[1], pixel[2]);
+                }
+            }
+            let mut luma = Vec::new();
+            luma_of_rgb(&data, layout, WIDTH, 64, stride, &mut luma).expect("a full frame");
+            let mut colours = Vec::new();
+            for row in data.chunks_exact_mut(stride) {
+                add_to_row(&mut row[..WIDTH * bytes], layout, &delta);
+                for pixel in row.chunks_exact(bytes).take(WIDTH) {
+                    colours.push([pixel[red], pixel[green], pixel[blue]]);
+                    let others = (0..bytes).filter(|at| ![red, green, blue].contains(at));
+                    assert!(others.into_iter().all(|at| pixel[at] == 91), "what is no colour stays");
+                }
+                assert!(row[WIDTH * bytes..].iter().all(|byte| *byte == 91), "and so does what no pixel has");
+            }
+            (luma, colours)
+        };
+        // Of more bytes than vectors are written for: one channel after the other.
+        let expected = marked((5, [4, 0, 2]));
+        for layout in layouts {
+            assert!(marked(layout) == expected, "{layout:?}");
+        }
+        let plain = |value: u8, delta: i16| (i16::from(value) + delta).clamp(0, 255) as u8;
+        for (i, (marked, before)) in expected.1.iter().zip(&pixels).enumerate() {
+            assert_eq!(*marked, before.map(|value| plain(value, delta[i % WIDTH])));
+        }
     }
 }
