@@ -1,7 +1,7 @@
 //! Marks that stay: does a trail that was left remain?
 //!
 //! Scenes in which the subject leaves a trail before a still camera. The probe draws the marks on the ground, cell
-//! by cell of a grid of 16×16, frame by frame. A mark is lasting if a cell that shows it in one frame still shows
+//! by cell of a grid, frame by frame. A mark is lasting if a cell that shows it in one frame still shows
 //! it some frames later, where the subject is not in the way. The same is measured on renders, and there also from
 //! the true marks, and on clips and renders of something that slides and leaves nothing: these tell what the measure
 //! is worth.
@@ -152,7 +152,7 @@ fn write(
     report.say(
         "Marks that stay (claim f)",
         &format!(
-            "Clips of something that leaves a trail before a still camera. The probe draws the marks on a grid of 16×16; \
+            "Clips of something that leaves a trail before a still camera. The probe draws the marks on a grid of {MAP_SIDE}×{MAP_SIDE}; \
              on renders its marked cells and the true ones have an intersection over union of {}. A trail is there if \
              three cells or more are marked at the end. Still there: of the cells marked in a frame and free of the \
              subject later, the share that is still marked so many seconds later. Something that slides and leaves \
