@@ -199,6 +199,7 @@ fn a_generated_clip_is_recovered_from_what_a_platform_made_of_it() {
         expect: None,
         still: false,
         search: sora_watermark::Search::Full,
+        until_sure: false,
     };
     let store = Store::open(&at("store"), Access::Read).expect("a store");
     let verdict = |name: &str| {
