@@ -48,10 +48,13 @@ class Bench:
         if self._parts is None:
             if not shutil.which("cargo"):
                 sys.exit("error: there is no cargo here; --parts names the program built elsewhere")
-            build = ["cargo", "build", "--release", "--locked", "--workspace", "--example", "parts"]
-            subprocess.run(build, cwd=self.root, check=True)
+            self.build("--example", "parts")
             self._parts = self.root / "target" / "release" / "examples" / "parts"
         return str(self._parts)
+
+    def build(self, *what):
+        """Has cargo build what options like --example NAME say, with everything that the workspace builds it with."""
+        subprocess.run(["cargo", "build", "--release", "--locked", "--workspace", *what], cwd=self.root, check=True)
 
     def ours(self, request):
         return self._ask([self.parts_program], request)
@@ -79,18 +82,24 @@ class Bench:
     def launch(self, pipeline, environment=None):
         """Wall seconds, processor seconds and largest resident set (bytes) of gst-launch-1.0."""
         shell = f". {shlex.quote(str(self.root / 'target/sora/env'))} && exec gst-launch-1.0 -q {pipeline}"
+        return self.run(["bash", "-c", shell], environment)
+
+    def run(self, command, environment=None, **streams):
+        """The same of any program; what it printed too, where stdout is a pipe."""
         began = time.monotonic()
         process = subprocess.Popen(
-            ["bash", "-c", shell], cwd=self.scratch, env={**os.environ, **(environment or {})}
+            command, cwd=self.scratch, env={**os.environ, **(environment or {})}, text=True, **streams
         )
+        printed = process.stdout.read() if process.stdout else ""
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            sys.exit(f"error: this pipeline failed: {pipeline}")
+            sys.exit(f"error: this failed: {shlex.join(command)}")
         return {
             "wall": time.monotonic() - began,
             "cpu": usage.ru_utime + usage.ru_stime,
             "memory": usage.ru_maxrss * 1024,
+            "printed": printed,
         }
 
     def about(self, section, arguments):

@@ -1,8 +1,6 @@
 """What the worlds cost that sora-tiny learns from: frames that a core renders, beside what a training takes in."""
 
-import os
 import subprocess
-import sys
 
 from . import page
 
@@ -13,37 +11,24 @@ SCENES = 100
 BATCH, FRAMES = 4, 9
 
 
-def processor_seconds(command, root):
-    """Of a program that is to end well; and what it printed."""
-    process = subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-    )
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"error: {' '.join(command)} failed")
-    return usage.ru_utime + usage.ru_stime, printed
-
-
 def measure(bench):
-    build = ["cargo", "build", "--release", "--locked", "--workspace", "--bin", "sora-train", "--example", "speed"]
-    subprocess.run(build, cwd=bench.root, check=True)
+    bench.build("--bin", "sora-train", "--example", "speed")
     programs = bench.root / "target" / "release"
 
+    def run(program, *arguments):
+        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return bench.run([str(programs / program), *arguments], {"OMP_WAIT_POLICY": "PASSIVE"}, **quiet)
+
     def rendering(domain):
-        seconds, frames = processor_seconds([str(programs / "examples" / "speed"), domain, str(SCENES)], bench.root)
-        return seconds / int(frames)
+        found = run("examples/speed", domain, str(SCENES))
+        return found["cpu"] / int(found["printed"])
 
     def learning(turn):
         """A frame of the VAE's training, its rendering included: what further steps cost, so that no start counts."""
         took = []
         for steps in (2, 8):
-            run = bench.scratch / f"vae-{turn}-{steps}"
-            command = [str(programs / "sora-train"), "vae", "--run", str(run), "--steps", str(steps)]
-            command += ["--batch", str(BATCH), "--frames", str(FRAMES), "--every", "1000", "--held-out", "1"]
-            took.append(processor_seconds(command, bench.root)[0])
+            begin = ["vae", "--run", f"vae-{turn}-{steps}", "--steps", str(steps), "--every", "1000", "--held-out", "1"]
+            took.append(run("sora-train", *begin, "--batch", str(BATCH), "--frames", str(FRAMES))["cpu"])
         return (took[1] - took[0]) / (6 * BATCH * FRAMES)
 
     least = {}

@@ -264,6 +264,12 @@ mod tests {
         pool.lock().expect("nobody panicked")
     }
 
+    /// Gives back what [`take`] gave from this pool, and what nobody uses any more.
+    fn free(pool: &Mutex<Pool>, piece: *mut u8) {
+        // SAFETY: every test frees what it took, once.
+        unsafe { give(piece, || locked(pool)) };
+    }
+
     /// Bytes in use and in the stock, together.
     fn mapped(pool: &Mutex<Pool>) -> usize {
         let pool = locked(pool);
@@ -281,8 +287,7 @@ mod tests {
                 // SAFETY: the piece has this many bytes.
                 let held = unsafe { std::slice::from_raw_parts(piece, bytes) };
                 assert!(held.iter().step_by(511).all(|byte| *byte == mark) && held[bytes - 1] == mark);
-                // SAFETY: from this pool, and gone from the list.
-                unsafe { give(piece, || locked(&pool)) };
+                free(&pool, piece);
             } else {
                 let bound = [8, 18, 20, 23][numbers.below(4)];
                 let bytes = 1 + numbers.below(1 << bound);
@@ -299,8 +304,7 @@ mod tests {
             assert_eq!(pool.lengths, lengths.collect());
         }
         for (piece, ..) in pieces {
-            // SAFETY: from this pool, and nobody has it any more.
-            unsafe { give(piece, || locked(&pool)) };
+            free(&pool, piece);
         }
         locked(&pool).trim();
         assert_eq!(mapped(&pool), 0);
@@ -311,20 +315,17 @@ mod tests {
         let pool = Mutex::new(Pool::new());
         let (short, long) = (2 << 20, 5 << 20);
         let first = take(long, || locked(&pool));
-        // SAFETY: from this pool.
-        unsafe { give(first, || locked(&pool)) };
+        free(&pool, first);
         let before = locked(&pool).kept;
         assert!(before >= long, "freed pieces are kept: {before}");
         let second = take(short, || locked(&pool));
         assert_eq!(second, first, "a longer piece is cut");
         assert_eq!(mapped(&pool), before);
-        // SAFETY: from this pool.
-        unsafe { give(second, || locked(&pool)) };
+        free(&pool, second);
         let third = take(long, || locked(&pool));
         let after = mapped(&pool);
         assert!(after < before + long, "a shorter piece is made longer: {after} of {before}");
-        // SAFETY: from this pool.
-        unsafe { give(third, || locked(&pool)) };
+        free(&pool, third);
         locked(&pool).trim();
     }
 
@@ -333,21 +334,18 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [0, 2, 1], [1, 0, 2]] {
             let pool = Mutex::new(Pool::new());
             let whole = take(6 << 20, || locked(&pool));
-            // SAFETY: from this pool.
-            unsafe { give(whole, || locked(&pool)) };
+            free(&pool, whole);
             let before = mapped(&pool);
             let parts = [1_usize, 2, 2].map(|megabytes| take(megabytes << 20, || locked(&pool)));
             assert_eq!(parts[0], whole);
             for i in order {
-                // SAFETY: from this pool.
-                unsafe { give(parts[i], || locked(&pool)) };
+                free(&pool, parts[i]);
             }
             assert_eq!(locked(&pool).stock.len(), 1, "{order:?}");
             let again = take(6 << 20, || locked(&pool));
             assert_eq!(again, whole, "{order:?}");
             assert_eq!(mapped(&pool), before, "nothing was mapped anew");
-            // SAFETY: from this pool.
-            unsafe { give(again, || locked(&pool)) };
+            free(&pool, again);
             locked(&pool).trim();
             assert_eq!(mapped(&pool), 0);
         }
@@ -360,8 +358,7 @@ mod tests {
         let pieces: Vec<*mut u8> = (0..40).map(|_| take(megabytes(10), || locked(&pool))).collect();
         let most = locked(&pool).used;
         for piece in pieces {
-            // SAFETY: from this pool.
-            unsafe { give(piece, || locked(&pool)) };
+            free(&pool, piece);
             assert!(mapped(&pool) <= most + most / SHARE);
         }
         assert!(mapped(&pool) >= most, "all of it is kept for the next");
@@ -370,8 +367,7 @@ mod tests {
             let lengths = [7, 13, 29, 3 + round % 11];
             let pieces = lengths.map(|n| take(megabytes(n), || locked(&pool)));
             for piece in pieces {
-                // SAFETY: from this pool.
-                unsafe { give(piece, || locked(&pool)) };
+                free(&pool, piece);
             }
             assert!(mapped(&pool) <= most + most / SHARE);
         }
@@ -379,8 +375,7 @@ mod tests {
         assert_eq!(mapped(&pool), 0);
         // Given back, it does not count any more.
         let small = take(megabytes(1), || locked(&pool));
-        // SAFETY: from this pool.
-        unsafe { give(small, || locked(&pool)) };
+        free(&pool, small);
         assert!(mapped(&pool) <= STOCK, "{}", mapped(&pool));
         locked(&pool).trim();
     }

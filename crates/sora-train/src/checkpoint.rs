@@ -24,15 +24,14 @@ pub(crate) fn state(parameters: &Parameters, adam: &AdamW) -> [(&'static str, Te
     ]
 }
 
-/// Has a network go on from the [`state`] that is among these, its names behind `prefix`, and takes it out of them.
-/// `path` is where they were read. Returns whether there was one.
+/// Has a network go on from the [`state`] that is among these, its names behind `prefix`, and takes it out of them;
+/// it stays as it is where there is none. `path` is where they were read.
 pub(crate) fn restore(
     (path, tensors, prefix): (&Path, &mut Beside, &str),
     parameters: &mut Parameters,
     adam: &mut AdamW,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<()> {
     let _no_grad = tch::no_grad_guard();
-    let mut found = false;
     let targets = [
         ("parameters", &mut parameters.flat),
         ("adam.m", &mut adam.m),
@@ -50,12 +49,11 @@ pub(crate) fn restore(
             );
         }
         target.copy_(&tensor);
-        found = true;
     }
     if let Some(step) = tensors.remove(&format!("{prefix}step")) {
         adam.step = step.int64_value(&[0]);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Writes everything a run needs to go on.

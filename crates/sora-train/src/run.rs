@@ -98,17 +98,15 @@ pub(crate) struct Compute {
 impl Compute {
     /// [`Self::begin`] for what the inference engine computes.
     pub(crate) fn choose(&self) -> anyhow::Result<DeviceChoice> {
-        tch::set_num_threads(self.threads);
-        let choice = device_choice(&self.device)?;
         // A device that is not there is named before anything is loaded.
-        choice.resolve()?;
-        Ok(choice)
+        self.begin()?;
+        device_choice(&self.device)
     }
 
     /// Has operations of this thread take as many threads as asked for. Returns where to compute.
     pub(crate) fn begin(&self) -> anyhow::Result<Device> {
         tch::set_num_threads(self.threads);
-        device(&self.device)
+        Ok(device_choice(&self.device)?.resolve()?)
     }
 }
 
@@ -136,10 +134,6 @@ impl Sharing {
 }
 
 /// `cpu` or `cuda:N`.
-pub(crate) fn device(name: &str) -> anyhow::Result<Device> {
-    Ok(device_choice(name)?.resolve()?)
-}
-
 fn device_choice(name: &str) -> anyhow::Result<DeviceChoice> {
     Ok(match name {
         "cpu" => DeviceChoice::Cpu,

@@ -42,14 +42,8 @@ pub(super) fn of_streams(plans: &Plans<'_>, pupils: &[&Streams]) -> Beside {
         let streams: Option<Vec<&Stream>> =
             pupils.iter().map(|streams| streams.0.get(cohort)?.as_ref()).collect();
         let (Some(prompts), Some(streams)) = (&plan.prompts, streams) else { continue };
-        let together = |part: &dyn Fn(&Stream) -> Tensor| {
-            Tensor::cat(&streams.iter().map(|stream| part(stream)).collect::<Vec<_>>(), 0)
-        };
-        let Some(Remembered { layers, tokens_per_frame, forgotten }) =
-            streams.first().map(|stream| stream.cache.remembered())
-        else {
-            continue;
-        };
+        let caches: Vec<Remembered> = streams.iter().map(|stream| stream.cache.remembered()).collect();
+        let Some(&Remembered { ref layers, tokens_per_frame, forgotten }) = caches.first() else { continue };
         let of: Numbers =
             [plan.age as i64, plan.limit as i64, prompts.bucket as i64, tokens_per_frame, forgotten];
         kept.insert(numbers(cohort), Tensor::from_slice(&of));
@@ -59,11 +53,14 @@ pub(super) fn of_streams(plans: &Plans<'_>, pupils: &[&Streams]) -> Beside {
             .flat_map(|caption| [caption.row as i64, i64::from(caption.detailed)])
             .collect();
         kept.insert(captions(cohort), Tensor::from_slice(&of).view([-1, 2]));
-        kept.insert(last(cohort), together(&|stream| stream.last.shallow_clone()));
+        let frames: Vec<&Tensor> = streams.iter().map(|stream| &stream.last).collect();
+        kept.insert(last(cohort), Tensor::cat(&frames, 0));
         for i in 0..layers.len() {
+            let (keys, values): (Vec<&Tensor>, Vec<&Tensor>) =
+                caches.iter().map(|cache| (&cache.layers[i].0, &cache.layers[i].1)).unzip();
             let [key, value] = layer(cohort, i);
-            kept.insert(key, together(&|stream| stream.cache.remembered().layers.swap_remove(i).0));
-            kept.insert(value, together(&|stream| stream.cache.remembered().layers.swap_remove(i).1));
+            kept.insert(key, Tensor::cat(&keys, 0));
+            kept.insert(value, Tensor::cat(&values, 0));
         }
     }
     kept
