@@ -3,7 +3,7 @@
 import os
 import re
 
-ORDER = ["clips", "parts", "sdcpp", "stages", "growth", "worlds", "provenance", "cuda"]
+ORDER = ["clips", "parts", "sdcpp", "stages", "ahead", "growth", "worlds", "provenance", "cuda"]
 HEAD = """# What things cost
 
 Written by `scripts/bench`. Ratios are of two things taken in turn in one run, the fastest of several, since the machines

@@ -11,10 +11,11 @@
 //! | `prompt_tokens` | length of a prompt, tokens |
 //! | `block`, `window`, `steps` | latent frames of a streaming block, latent frames that it remembers, denoising steps |
 //! | `repeats` | runs of each part that count; as many as needed before are not counted |
-//! | `parts` | any of `text`, `forward`, `block`, `encode`, `decode`, `tiny` |
+//! | `parts` | any of `text`, `forward`, `streamed`, `fp8`, `block`, `encode`, `decode`, `tiny`, `ahead`, `ahead_tiny` |
 
 use std::error::Error;
 use std::rc::Rc;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -24,6 +25,7 @@ use sora_diffusion::models::taehv::FrameMemory;
 use sora_diffusion::models::transformer_wan::{CacheLimits, KvCache, TextContext, keep_in_f32};
 use sora_diffusion::models::{AutoencoderKlWan, Taehv, Umt5EncoderModel, WanTransformer3DModel};
 use sora_diffusion::nn::Fp8Weights;
+use sora_diffusion::side_stream::{Reached, SideStream};
 use sora_diffusion::weights::{WeightSource, Weights};
 use sora_model::config::{Numerics, TextEncoderConfig, TinyVaeConfig, TransformerConfig, VaeConfig};
 use tch::{Cuda, Device, Kind, Tensor};
@@ -32,6 +34,8 @@ use tch::{Cuda, Device, Kind, Tensor};
 const TINY_DECODER: [i64; 4] = [256, 128, 64, 64];
 /// Runs before those that count.
 const WARM: usize = 2;
+/// Blocks of a stream in a run that is about several.
+const BLOCKS: usize = 6;
 
 #[derive(Deserialize)]
 struct Request {
@@ -118,19 +122,20 @@ impl Bench {
 
     /// The fastest and the middle one of the runs, ms: on shared machines the fastest says most.
     fn time(&self, mut run: impl FnMut()) -> Value {
-        let mut times: Vec<f64> = (0..WARM + self.repeats)
-            .map(|_| {
-                self.settle();
-                let began = Instant::now();
-                run();
-                self.settle();
-                began.elapsed().as_secs_f64() * 1e3
-            })
-            .skip(WARM)
-            .collect();
-        times.sort_by(f64::total_cmp);
-        json!({ "best_ms": times[0], "median_ms": times[times.len() / 2] })
+        let timed = || {
+            self.settle();
+            let began = Instant::now();
+            run();
+            self.settle();
+            began.elapsed().as_secs_f64() * 1e3
+        };
+        fastest(std::iter::repeat_with(timed).take(WARM + self.repeats).skip(WARM).collect())
     }
+}
+
+fn fastest(mut times: Vec<f64>) -> Value {
+    times.sort_by(f64::total_cmp);
+    json!({ "best_ms": times[0], "median_ms": times[times.len() / 2] })
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -148,6 +153,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "block" => block(&request, &bench)?,
             "encode" | "decode" => vae(&request, &bench, part == "encode")?,
             "tiny" => tiny(&request, &bench)?,
+            "ahead" | "ahead_tiny" => ahead(&request, &bench, part == "ahead_tiny")?,
             _ => return Err(format!("there is no part {part}").into()),
         };
         found.insert(part.clone(), figures);
@@ -209,23 +215,129 @@ fn forward(request: &Request, bench: &Bench, kept: Kept) -> Result<Value, Box<dy
     Ok(bench.time(|| drop(model.forward(&x, &timestep, &context))))
 }
 
-/// A block of a stream whose memory is full: its steps, and the pass that remembers it.
-fn block(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
-    let (model, context, kind) = transformer(request, bench, Kept::There)?;
-    let x = latents(request, bench, kind, request.block);
-    let at = |t: f64| Tensor::full([1], t, (Kind::Float, bench.device));
-    let mut cache = KvCache::new(&model, CacheLimits { sink: 0, frames: request.window });
-    while cache.len() < request.window {
-        model.remember_block(&x, &at(0.0), &context, &mut cache);
-    }
-    let step = bench.time(|| drop(model.forward_block(&x, &at(500.0), &context, &cache)));
-    let whole = bench.time(|| {
-        for _ in 0..request.steps {
-            drop(model.forward_block(&x, &at(500.0), &context, &cache));
+/// A stream whose memory is full.
+struct Stream {
+    model: WanTransformer3DModel,
+    context: TextContext,
+    noise: Tensor,
+    cache: KvCache,
+    steps: usize,
+    device: Device,
+}
+
+impl Stream {
+    fn new(request: &Request, bench: &Bench) -> Result<Self, Box<dyn Error>> {
+        let (model, context, kind) = transformer(request, bench, Kept::There)?;
+        let noise = latents(request, bench, kind, request.block);
+        let cache = KvCache::new(&model, CacheLimits { sink: 0, frames: request.window });
+        let mut stream = Self { model, context, noise, cache, steps: request.steps, device: bench.device };
+        while stream.cache.len() < request.window {
+            stream.remember(&stream.noise.shallow_clone());
         }
-        model.remember_block(&x, &at(0.0), &context, &mut cache);
-    });
+        Ok(stream)
+    }
+
+    fn at(&self, timestep: f64) -> Tensor {
+        Tensor::full([1], timestep, (Kind::Float, self.device))
+    }
+
+    fn step(&self) -> Tensor {
+        self.model.forward_block(&self.noise, &self.at(500.0), &self.context, &self.cache)
+    }
+
+    fn remember(&mut self, latents: &Tensor) {
+        self.model.remember_block(latents, &self.at(0.0), &self.context, &mut self.cache);
+    }
+
+    /// A block's steps, then `made` with what they made, then the pass that remembers it.
+    fn block(&mut self, made: impl FnOnce(Tensor)) {
+        for _ in 1..self.steps {
+            drop(self.step());
+        }
+        let latents = self.step();
+        made(latents.shallow_clone());
+        self.remember(&latents);
+    }
+}
+
+/// A block of a stream: its steps, and the pass that remembers it.
+fn block(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let mut stream = Stream::new(request, bench)?;
+    let step = bench.time(|| drop(stream.step()));
+    let whole = bench.time(|| stream.block(drop));
     Ok(json!({ "step": step, "whole": whole, "latent_frames": request.block, "window": request.window }))
+}
+
+/// Decodes the latents of a block to bytes, as a stream goes on.
+type Decoder = Box<dyn FnMut(&Tensor) + Send>;
+
+fn decoder(request: &Request, bench: &Bench, tiny: bool) -> Result<Decoder, Box<dyn Error>> {
+    let kind = kind(&request.vae_dtype)?;
+    let bytes = |video: Tensor| {
+        drop(std::hint::black_box((video * 127.5 + 127.5).to_kind(Kind::Uint8).to_device(Device::Cpu)))
+    };
+    if tiny {
+        let (model, mut memory) = (tiny_decoder(request, bench)?, FrameMemory::new());
+        return Ok(Box::new(move |latents| bytes(model.decode_chunk(&latents.to_kind(kind), &mut memory))));
+    }
+    let model = AutoencoderKlWan::new(&random(bench, kind, &[]), &request.vae)?;
+    let mut cache = FeatureCache::new();
+    Ok(Box::new(move |latents| {
+        bytes(model.decode_chunk(&model.denormalize_latents(&latents.to_kind(kind)), &mut cache));
+    }))
+}
+
+/// A block of a stream and its frames: one after the other, and decoded while the next one is denoised, as the engine does it
+/// (`crates/sora-engine/src/ahead.rs`). Of several in a row, from frames to frames.
+fn ahead(request: &Request, bench: &Bench, tiny: bool) -> Result<Value, Box<dyn Error>> {
+    let mut stream = Stream::new(request, bench)?;
+    let mut decode = decoder(request, bench, tiny)?;
+    let interval = |times: &[Instant]| (times[BLOCKS] - times[0]).as_secs_f64() * 1e3 / BLOCKS as f64;
+    let mut after = || {
+        let times: Vec<Instant> = (0..=BLOCKS)
+            .map(|_| {
+                stream.block(|latents| decode(&latents));
+                Instant::now()
+            })
+            .collect();
+        interval(&times)
+    };
+    let runs = 1 + bench.repeats;
+    let after = fastest(std::iter::repeat_with(&mut after).take(runs).skip(1).collect());
+    let threads = tch::get_num_threads();
+    let mut beside = || -> sora_diffusion::Result<f64> {
+        let (sender, receiver) = sync_channel::<(Tensor, Reached)>(1);
+        std::thread::scope(|scope| {
+            let (decode, device) = (&mut decode, bench.device);
+            let decoding = scope.spawn(move || {
+                let _no_grad = tch::no_grad_guard();
+                tch::set_num_threads((threads / 2).max(1));
+                let _side = SideStream::enter(device)?;
+                let decoded = |(latents, denoised): (Tensor, Reached)| {
+                    denoised.wait(&latents)?;
+                    decode(&latents);
+                    Ok(Instant::now())
+                };
+                let times: Vec<Instant> =
+                    receiver.iter().map(decoded).collect::<sora_diffusion::Result<_>>()?;
+                Ok(interval(&times))
+            });
+            tch::set_num_threads((threads - threads / 2).max(1));
+            for _ in 0..=BLOCKS {
+                let mut reached = Ok(());
+                stream.block(|latents| {
+                    reached = Reached::here(device).map(|denoised| drop(sender.send((latents, denoised))));
+                });
+                reached?;
+            }
+            drop(sender);
+            decoding.join().expect("does not panic")
+        })
+    };
+    let beside =
+        std::iter::repeat_with(&mut beside).take(runs).skip(1).collect::<sora_diffusion::Result<_>>()?;
+    tch::set_num_threads(threads);
+    Ok(json!({ "after": after, "beside": fastest(beside) }))
 }
 
 /// Encoding or decoding of four frames of a running stream.
@@ -250,9 +362,8 @@ fn vae(request: &Request, bench: &Bench, encode: bool) -> Result<Value, Box<dyn 
     Ok(json!({ "chunk": times, "frames": factor }))
 }
 
-/// Decoding by a TAEHV as wide as the published ones.
-fn tiny(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
-    let kind = kind(&request.vae_dtype)?;
+/// A TAEHV as wide as the published ones.
+fn tiny_decoder(request: &Request, bench: &Bench) -> Result<Taehv, Box<dyn Error>> {
     let config = TinyVaeConfig {
         latent_channels: request.vae.z_dim,
         patch_size: if request.vae.spatial_scale_factor() == 16 { 2 } else { 1 },
@@ -260,7 +371,12 @@ fn tiny(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
         decoder_dims: TINY_DECODER,
         stored_growth: TinyVaeConfig::TIME_GROWTH,
     };
-    let model = Taehv::new(&random(bench, kind, &[]), &config)?;
+    Ok(Taehv::new(&random(bench, kind(&request.vae_dtype)?, &[]), &config)?)
+}
+
+/// Decoding by it.
+fn tiny(request: &Request, bench: &Bench) -> Result<Value, Box<dyn Error>> {
+    let (model, kind) = (tiny_decoder(request, bench)?, kind(&request.vae_dtype)?);
     let [_, h, w] = latent_size(request);
     let z = Tensor::randn([1, request.vae.z_dim, 1, h, w], (kind, bench.device));
     let mut memory = FrameMemory::new();

@@ -9,7 +9,7 @@
 //! - [`models`]: transformer, VAE, text encoder;
 //! - [`schedulers`]: UniPC and Euler over the flow-matching noise schedule;
 //! - [`weights`]: the strict loader; [`tokenizer`]: prompt cleaning and token ids;
-//! - [`noise`]: seeds; [`device`]: where and in which number format.
+//! - [`noise`]: seeds; [`device`]: where and in which number format; [`side_stream`]: a GPU's work beside other work.
 //!
 //! This is the only library on `tch`. It knows no GStreamer, no watermark and no signature.
 
@@ -23,6 +23,7 @@ pub mod nn;
 pub mod noise;
 pub mod pipelines;
 pub mod schedulers;
+pub mod side_stream;
 pub mod tokenizer;
 pub mod weights;
 

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use sora_diffusion::pipelines::{BlockDecoder, BlockLatents, FrameBatch};
+use sora_diffusion::side_stream::SideStream;
 use sora_engine_api::abi::Status;
 
 use crate::call::{Failure, catching};
@@ -52,7 +53,11 @@ impl Ahead {
         let loaded = Arc::clone(loaded);
         let body = move || {
             tch::set_num_threads(decoding);
-            decode(&loaded, &given, &made);
+            // A GPU too decodes beside what it denoises.
+            match SideStream::enter(loaded.pipeline.device()) {
+                Ok(_side) => decode(&loaded, &given, &made),
+                Err(reason) => drop(made.send(Err(reason.into()))),
+            }
         };
         let thread = std::thread::Builder::new().name("sora:decode".into()).spawn(body)?;
         Ok(Some(Self {

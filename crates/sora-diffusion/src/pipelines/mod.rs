@@ -13,7 +13,7 @@ mod text_to_video;
 use std::ops::ControlFlow;
 
 pub use frames::FrameBatch;
-use frames::to_rgb8;
+use frames::{Rgb8, bytes_on};
 pub use load::LoadOptions;
 pub use prompt::PromptEmbeds;
 pub use prompt_cache::PromptCacheChoice;

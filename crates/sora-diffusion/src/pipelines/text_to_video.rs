@@ -9,7 +9,7 @@ use sora_model::{ModelDir, PromptEnhancerDir};
 use tch::{Device, Kind, Tensor};
 
 use super::decoding::{DecoderMemory, TinyVae};
-use super::frames::{FrameBatch, to_rgb8};
+use super::frames::Rgb8;
 use super::prompt_cache::PromptCache;
 use super::prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
 use super::{OnFrames, OnProgress, Progress, PromptEmbeds};
@@ -326,18 +326,12 @@ impl TextToVideoPipeline {
         let mut frame = 0;
         for i in 0..latents.size()[2] {
             report(on_progress, Progress::Decoding { frame, of })?;
-            let (data, num_frames) = {
+            let rgb = {
                 let _span = tracing::debug_span!("decode", frame).entered();
-                let video = self.decode_chunk(&latents.narrow(2, i, 1), &mut memory);
-                (to_rgb8(&video), video.size()[2] as usize)
+                Rgb8::of(&self.decode_chunk(&latents.narrow(2, i, 1), &mut memory))?
             };
-            frame += num_frames;
-            let batch = FrameBatch {
-                data: &data,
-                num_frames,
-                width: request.width as usize,
-                height: request.height as usize,
-            };
+            let batch = rgb.batch();
+            frame += batch.num_frames;
             if on_frames(batch).is_break() {
                 return Err(DiffusionError::Cancelled);
             }

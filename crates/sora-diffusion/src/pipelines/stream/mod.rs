@@ -20,10 +20,11 @@ pub use self::schedule::levels;
 use self::solver::Fresh;
 use super::decoding::DecoderMemory;
 use super::text_to_video::{TextToVideoPipeline, report};
-use super::{FrameBatch, OnFrames, OnProgress, Progress, to_rgb8};
+use super::{OnFrames, OnProgress, Progress, Rgb8, bytes_on};
 use crate::error::{DiffusionError, Result};
 use crate::models::autoencoder_kl_wan::FeatureCache;
 use crate::models::transformer_wan::CacheLimits;
+use crate::side_stream::Reached;
 
 /// Seeds of one stream lie this far apart (2⁶⁴ over the golden ratio), so that no two blocks share one.
 const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -143,6 +144,8 @@ pub struct BlockLatents {
     latents: Tensor,
     /// Which block of its stream it is.
     number: u64,
+    /// Where its latents are there.
+    denoised: Reached,
 }
 
 /// What the VAE keeps of the blocks before. It goes through the blocks of one stream, in their order.
@@ -231,7 +234,7 @@ impl TextToVideoPipeline {
 
     /// Makes the next block as far as its latents, and hands them to `on_latents` before the stream has remembered them.
     /// [`Self::decode_block`] makes frames of them, on another thread if need be: the next block may be denoised
-    /// meanwhile.
+    /// meanwhile, by a GPU too if that thread has a stream of its own ([`crate::side_stream`]).
     ///
     /// # Errors
     /// As [`Self::next_block`], and those of `on_latents`, which break the stream.
@@ -251,7 +254,8 @@ impl TextToVideoPipeline {
         let made = self.block_latents(stream, request, on_progress)?;
         let number = stream.blocks;
         stream.blocks += 1;
-        on_latents(BlockLatents { latents: made.latents.shallow_clone(), number })?;
+        let (latents, denoised) = (made.latents.shallow_clone(), Reached::here(self.device)?);
+        on_latents(BlockLatents { latents, number, denoised })?;
         // Only the next block needs it: whoever waits for this one's frames does not wait for that.
         let _span = tracing::debug_span!("remember").entered();
         self.remember(&mut stream.memory, &made.latents)?;
@@ -273,14 +277,12 @@ impl TextToVideoPipeline {
         on_frames: &mut OnFrames<'_>,
     ) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        let (data, video) = {
+        let rgb = {
             let _span = tracing::debug_span!("decode", block = block.number).entered();
-            let video = self.decode_chunk(&block.latents, &mut decoder.0);
-            (to_rgb8(&video), video)
+            block.denoised.wait(&block.latents)?;
+            Rgb8::of(&self.decode_chunk(&block.latents, &mut decoder.0))?
         };
-        let (_, _, frames, height, width) = video.size5()?;
-        let [num_frames, height, width] = [frames, height, width].map(|side| side as usize);
-        if on_frames(FrameBatch { data: &data, num_frames, width, height }).is_break() {
+        if on_frames(rgb.batch()).is_break() {
             return Err(DiffusionError::Cancelled);
         }
         Ok(())
@@ -394,8 +396,7 @@ impl TextToVideoPipeline {
             return Ok(Beginning { noise, fresh, clean: None, levels });
         };
         let frames = stream.frames_of(latent);
-        let video = Tensor::from_data_size(source.pixels, &[frames, height, width, 3], Kind::Uint8)
-            .to_device(self.device);
+        let video = bytes_on(self.device, source.pixels, [frames, height, width, 3])?;
         // T H W 3 → 1 3 T H W in −1…1
         let video = (video.to_kind(Kind::Float) / 127.5 - 1.0).permute([3, 0, 1, 2]).unsqueeze(0);
         let strength = if source.motion_adaptive {
