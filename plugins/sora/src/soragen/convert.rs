@@ -1,5 +1,7 @@
 //! RGB frames to the raw formats of the element. Plain functions on bytes; no GStreamer here.
 
+use multiversion::multiversion;
+
 /// Frame in RGB24, `[height, width, 3]`, no padding. Width and height are even.
 #[derive(Clone, Copy)]
 pub(super) struct Rgb<'a> {
@@ -11,10 +13,6 @@ pub(super) struct Rgb<'a> {
 impl<'a> Rgb<'a> {
     fn rows(self) -> impl Iterator<Item = &'a [u8]> {
         self.pixels.chunks_exact(self.width * 3).take(self.height)
-    }
-
-    fn row(self, y: usize) -> &'a [u8] {
-        &self.pixels[y * self.width * 3..][..self.width * 3]
     }
 }
 
@@ -73,19 +71,40 @@ impl Matrix {
             black,
         }
     }
+}
 
-    fn luma(&self, pixel: &[u8]) -> u8 {
-        dot(&self.y, pixel, self.black).clamp(0, 255) as u8
+/// A row of pixels by channels, and what is made of them.
+struct Row {
+    red: Vec<i32>,
+    green: Vec<i32>,
+    blue: Vec<i32>,
+}
+
+impl Row {
+    fn new(width: usize) -> Self {
+        let channel = || vec![0; width];
+        Self { red: channel(), green: channel(), blue: channel() }
     }
 
-    fn chroma(&self, pixel: &[u8]) -> [i32; 2] {
-        [&self.cb, &self.cr].map(|row| dot(row, pixel, 128).clamp(0, 255))
+    fn split(&mut self, pixels: &[u8]) {
+        let channels = self.red.iter_mut().zip(&mut self.green).zip(&mut self.blue);
+        for (((red, green), blue), pixel) in channels.zip(pixels.chunks_exact(3)) {
+            (*red, *green, *blue) = (pixel[0].into(), pixel[1].into(), pixel[2].into());
+        }
+    }
+
+    /// The sum of the channels by these weights, rounded down, and `offset`.
+    fn weigh(&self, weights: &[i32; 3], offset: i32, out: &mut [u8]) {
+        weigh([&self.red, &self.green, &self.blue], weights, offset, out);
     }
 }
 
-fn dot(row: &[i32; 3], pixel: &[u8], offset: i32) -> i32 {
-    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(i32::from);
-    ((row[0] * r + row[1] * g + row[2] * b) >> FRACTION) + offset
+#[multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn weigh([red, green, blue]: [&[i32]; 3], weights: &[i32; 3], offset: i32, out: &mut [u8]) {
+    for (((red, green), blue), out) in red.iter().zip(green).zip(blue).zip(out) {
+        let sum = weights[0] * red + weights[1] * green + weights[2] * blue;
+        *out = ((sum >> FRACTION) + offset).clamp(0, 255) as u8;
+    }
 }
 
 /// Copies rows.
@@ -107,53 +126,82 @@ pub(super) fn to_rgba(rgb: Rgb<'_>, mut out: Plane<'_>) {
 
 /// Planes Y, Cb, Cr; chroma at half width and height.
 pub(super) fn to_i420(rgb: Rgb<'_>, matrix: &Matrix, site: ChromaSite, [y, mut cb, mut cr]: [Plane<'_>; 3]) {
-    luma(rgb, matrix, y);
-    for (row, (cb, cr)) in cb.rows().zip(cr.rows()).take(rgb.height / 2).enumerate() {
-        for (column, (cb, cr)) in cb.iter_mut().zip(cr).take(rgb.width / 2).enumerate() {
-            [*cb, *cr] = chroma(rgb, matrix, site, column, row);
+    let mut rows = cb.rows().zip(cr.rows());
+    to_yuv(rgb, matrix, site, y, |from_cb, from_cr| {
+        if let Some((cb, cr)) = rows.next() {
+            cb[..from_cb.len()].copy_from_slice(from_cb);
+            cr[..from_cr.len()].copy_from_slice(from_cr);
         }
-    }
+    });
 }
 
 /// Planes Y and CbCr interleaved; chroma at half width and height.
 pub(super) fn to_nv12(rgb: Rgb<'_>, matrix: &Matrix, site: ChromaSite, [y, mut cbcr]: [Plane<'_>; 2]) {
-    luma(rgb, matrix, y);
-    for (row, cbcr) in cbcr.rows().take(rgb.height / 2).enumerate() {
-        for (column, pair) in cbcr.chunks_exact_mut(2).take(rgb.width / 2).enumerate() {
-            pair.copy_from_slice(&chroma(rgb, matrix, site, column, row));
+    let mut rows = cbcr.rows();
+    to_yuv(rgb, matrix, site, y, |from_cb, from_cr| {
+        let pairs = rows.next().into_iter().flat_map(|row| row.chunks_exact_mut(2));
+        for (pair, (cb, cr)) in pairs.zip(from_cb.iter().zip(from_cr)) {
+            pair.copy_from_slice(&[*cb, *cr]);
+        }
+    });
+}
+
+/// Writes luma, and hands out the rows of Cb and Cr, at half width, of each two rows.
+fn to_yuv(
+    rgb: Rgb<'_>,
+    matrix: &Matrix,
+    site: ChromaSite,
+    mut y: Plane<'_>,
+    mut chroma: impl FnMut(&[u8], &[u8]),
+) {
+    let mut row = Row::new(rgb.width);
+    // Of the upper and the lower row.
+    let whole = || [vec![0; rgb.width], vec![0; rgb.width]];
+    let (mut cb, mut cr) = (whole(), whole());
+    let [mut half_cb, mut half_cr] = [(); 2].map(|()| vec![0; rgb.width / 2]);
+    for (number, (from, y)) in rgb.rows().zip(y.rows()).enumerate() {
+        row.split(from);
+        row.weigh(&matrix.y, matrix.black, &mut y[..rgb.width]);
+        row.weigh(&matrix.cb, 128, &mut cb[number % 2]);
+        row.weigh(&matrix.cr, 128, &mut cr[number % 2]);
+        if number % 2 == 1 {
+            halve(&mut cb, site, &mut half_cb);
+            halve(&mut cr, site, &mut half_cr);
+            chroma(&half_cb, &half_cr);
         }
     }
 }
 
-fn luma(rgb: Rgb<'_>, matrix: &Matrix, mut out: Plane<'_>) {
-    for (from, to) in rgb.rows().zip(out.rows()) {
-        for (pixel, y) in from.chunks_exact(3).zip(to) {
-            *y = matrix.luma(pixel);
-        }
+/// Chroma samples of 2 by 2 blocks: filtered down, then across. The upper row is used up.
+#[multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn halve([upper, lower]: &mut [Vec<u8>; 2], site: ChromaSite, out: &mut [u8]) {
+    for (upper, lower) in upper.iter_mut().zip(lower.iter()) {
+        *upper = ((u16::from(*upper) + u16::from(*lower) + 1) >> 1) as u8;
     }
-}
-
-/// The chroma sample of one 2 by 2 block: filtered down, then across.
-fn chroma(rgb: Rgb<'_>, matrix: &Matrix, site: ChromaSite, column: usize, row: usize) -> [u8; 2] {
-    let (upper, lower) = (rgb.row(2 * row), rgb.row(2 * row + 1));
-    let down = |x: usize| {
-        let [a, b] = [upper, lower].map(|line| matrix.chroma(&line[3 * x..3 * x + 3]));
-        [(a[0] + b[0] + 1) >> 1, (a[1] + b[1] + 1) >> 1]
-    };
-    let x = 2 * column;
-    let across = match site {
+    let (pairs, _) = upper.as_chunks::<2>();
+    match site {
         ChromaSite::Centre => {
-            let (left, right) = (down(x), down(x + 1));
-            [0, 1].map(|c| (left[c] + right[c] + 1) >> 1)
+            for ([left, right], out) in pairs.iter().zip(out) {
+                *out = ((u16::from(*left) + u16::from(*right) + 1) >> 1) as u8;
+            }
         }
         ChromaSite::Left => {
+            let weighed = |before: u8, [here, after]: [u8; 2]| {
+                ((u16::from(before) + 2 * u16::from(here) + u16::from(after) + 2) >> 2) as u8
+            };
             // 1-2-1, the outermost columns once more at the left edge and left out at the right.
-            let right = if x + 2 < rgb.width { x + 1 } else { x };
-            let (left, here, right) = (down(x.saturating_sub(1)), down(x), down(right));
-            [0, 1].map(|c| (left[c] + 2 * here[c] + right[c] + 2) >> 2)
+            let Some((last, inner)) = out.split_last_mut() else { return };
+            let ([first, ..], [.., end]) = (pairs, pairs) else { return };
+            for (([_, before], pair), out) in pairs.iter().zip(&pairs[1..]).zip(inner.iter_mut().skip(1)) {
+                *out = weighed(*before, *pair);
+            }
+            let before = pairs.len().checked_sub(2).map_or(first[0], |at| pairs[at][1]);
+            *last = weighed(before, [end[0]; 2]);
+            if let [out, ..] = inner {
+                *out = weighed(first[0], *first);
+            }
         }
-    };
-    across.map(|value| value as u8)
+    }
 }
 
 #[cfg(test)]
@@ -279,8 +327,14 @@ mod tests {
             (&bt709, [255, 0, 0], [63, 102, 240]),
             (&bt709, [0, 0, 255], [32, 240, 118]),
         ] {
-            let [cb, cr] = matrix.chroma(&colour);
-            let ours = [matrix.luma(&colour).into(), cb, cr];
+            let mut row = Row::new(1);
+            row.split(&colour);
+            let weights = [(matrix.y, matrix.black), (matrix.cb, 128), (matrix.cr, 128)];
+            let ours = weights.map(|(weights, offset)| {
+                let mut out = [0];
+                row.weigh(&weights, offset, &mut out);
+                i32::from(out[0])
+            });
             for (ours, expected) in ours.iter().zip(expected) {
                 assert!((ours - expected).abs() <= 1, "{colour:?}: {ours} for {expected}");
             }
