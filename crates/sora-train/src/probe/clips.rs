@@ -9,7 +9,7 @@ use sora_diffusion::models::AutoencoderKlWan;
 use sora_world::{Attributes, Clip, FrameTruth, Size};
 use tch::{Kind, Tensor};
 
-use super::network::{MAP_SIDE, SIDE, WINDOW};
+use super::network::{MAP_SIDE, MAPS, SIDE, WINDOW};
 use super::questions::Question;
 use crate::checkpoint::write_whole;
 use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
@@ -70,8 +70,12 @@ impl Clips {
 
     /// Rows of renders (`false`) or of reconstructions.
     pub(crate) fn rows(&self, reconstructed: bool) -> Vec<i64> {
-        let kinds = Vec::<i64>::try_from(&self.kind).expect("a list of numbers");
-        (0..).zip(kinds).filter(|(_, kind)| (*kind == 1) == reconstructed).map(|(row, _)| row).collect()
+        rows_where(&self.kind.eq(i64::from(reconstructed)))
+    }
+
+    /// Rows that show marks on the ground.
+    pub(crate) fn marked_rows(&self) -> Vec<i64> {
+        rows_where(&self.maps.select(2, MAPS - 1).flatten(1, -1).amax([1i64].as_slice(), false).gt(0))
     }
 
     fn fields(&self) -> [&Tensor; 4] {
@@ -100,6 +104,11 @@ impl Clips {
         );
         Ok(clips)
     }
+}
+
+/// Places of a list of truths where it is true.
+fn rows_where(truths: &Tensor) -> Vec<i64> {
+    Vec::<i64>::try_from(truths.nonzero().squeeze_dim(-1)).expect("a list of numbers")
 }
 
 /// Frames `[T, 3, H, W]` in −1…1 as the probe sees them: `[T, 3, SIDE, SIDE]`.

@@ -79,6 +79,15 @@ pub(crate) struct Args {
 /// Share of a batch that went through the VAE.
 const RECONSTRUCTED: usize = 4;
 
+/// Clips of a batch that are drawn among those with marks on the ground, in the first two thirds of the steps: there is one in
+/// twelve, of which it takes long to learn that trails are no shadows. In the end they are as rare as they are, so that
+/// trails are read no more often than there are some.
+const MARKED: usize = 2;
+
+fn marked(step: u64, steps: u64) -> usize {
+    if step < steps * 2 / 3 { MARKED } else { 0 }
+}
+
 /// What a marked cell weighs in the loss of the map of marks, which shows marks in one cell of a hundred: without it
 /// the network does best by never drawing any.
 pub(crate) const MARKED_WEIGHT: f64 = 30.0;
@@ -107,22 +116,24 @@ impl Pool {
         Ok(())
     }
 
-    /// `count` clips of a kind, each from a shard of its own.
-    fn draw(&self, seeds: &mut Seeds, count: usize, reconstructed: bool) -> Vec<Clips> {
+    /// `count` clips among rows of a kind, each from a shard of its own; of any kind where a shard has none of it.
+    fn draw(&self, seeds: &mut Seeds, count: usize, kind: impl Fn(&Clips) -> Vec<i64>) -> Vec<Clips> {
         let draw = |_| {
             let shard = &self.shards[seeds.below(self.shards.len() as u64) as usize];
-            let rows = shard.rows(reconstructed);
-            // Shards that were rendered without a VAE hold renders alone.
+            let rows = kind(shard);
             let rows = if rows.is_empty() { shard.rows(false) } else { rows };
             shard.select(&[rows[seeds.below(rows.len() as u64) as usize]])
         };
         (0..count).map(draw).collect()
     }
 
-    fn batch(&self, seeds: &mut Seeds, count: usize) -> Batch {
+    /// `count` clips, `marked` of them with marks.
+    fn batch(&self, seeds: &mut Seeds, count: usize, marked: usize) -> Batch {
         let reconstructed = count / RECONSTRUCTED;
-        let mut clips = self.draw(seeds, count - reconstructed, false);
-        clips.extend(self.draw(seeds, reconstructed, true));
+        let marked = marked.min(count - reconstructed);
+        let mut clips = self.draw(seeds, count - reconstructed - marked, |shard| shard.rows(false));
+        clips.extend(self.draw(seeds, marked, Clips::marked_rows));
+        clips.extend(self.draw(seeds, reconstructed, |shard| shard.rows(true)));
         Batch::augmented(&Clips::concatenate(&clips), seeds)
     }
 }
@@ -244,7 +255,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for step in done..args.steps {
         pool.grow_to(available(step, args.steps, shards))?;
         let mut seeds = Seeds::new(args.compute.seed, step, 8);
-        let batch = pool.batch(&mut seeds, args.batch).on(device);
+        let batch = pool.batch(&mut seeds, args.batch, marked(step, args.steps)).on(device);
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         learn(&run, &bar, (&probe, &mut parameters, &mut adam), &batch, (step, rate))?;
         if (step + 1) % args.every == 0 || step + 1 == args.steps {

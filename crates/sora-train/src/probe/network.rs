@@ -1,7 +1,7 @@
 //! The probe: a small network that reads what a clip shows.
 //!
 //! Every frame goes through a few 2-D convolutions (colours, the same brightened so that dark styles show,
-//! what changed since the frame before, coordinates). A per-frame head draws where the subject, its companion
+//! what changed since the frame before and since the first, coordinates). A per-frame head draws where the subject, its companion
 //! and the marks on the ground are; features are pooled over the picture and under these maps. The subject is cut
 //! out where its map says it is, always at one size, and goes through convolutions of its own: what it is and how
 //! it turns is learned once, not for every place. Dilated convolutions over time follow, then a feature vector for
@@ -25,7 +25,7 @@ pub(crate) enum Input {
 }
 
 /// Side of the square that every frame is resized to, whatever its aspect.
-pub(crate) const SIDE: i64 = 64;
+pub(crate) const SIDE: i64 = 96;
 /// Side of the maps.
 pub(crate) const MAP_SIDE: i64 = SIDE / 4;
 /// Maps per frame: subject, companion, marks on the ground.
@@ -62,10 +62,11 @@ impl Input {
         }
     }
 
-    /// Those that the network sees of it besides column and row: as it is, for pixels brightened, and what changed.
+    /// Those that the network sees of it besides column and row: as it is, for pixels brightened, and what changed since the
+    /// frame before, for pixels also since the first: what stays on the ground.
     fn seen(self) -> i64 {
         match self {
-            Self::Pixels => 3 * RGB,
+            Self::Pixels => 4 * RGB,
             Self::Latents(channels) => 2 * channels,
         }
     }
@@ -81,7 +82,7 @@ impl Input {
     /// Side of the subject, cut out; a multiple of 4.
     fn close_side(self) -> i64 {
         match self {
-            Self::Pixels => 20,
+            Self::Pixels => 28,
             Self::Latents(_) => 12,
         }
     }
@@ -178,9 +179,9 @@ impl Probe {
     pub(crate) fn new(w: &Weights, config: &ProbeConfig) -> sora_diffusion::Result<Self> {
         let [c2, c3] = config.channels;
         let token = config.token;
-        // Mean and maximum of the picture, features and colours under two maps, extent of three maps, subject.
+        // Mean and maximum of the picture, features and colours under the maps, their extents, subject.
         let input = config.input;
-        let pooled = 2 * c3 + 2 * (c2 + c3 + input.given()) + 5 * MAPS + if config.close { c3 } else { 0 };
+        let pooled = 2 * c3 + MAPS * (c2 + c3 + input.given() + 5) + if config.close { c3 } else { 0 };
         let time = |i: usize| -> sora_diffusion::Result<_> {
             let w = w.pp("over_time").pp(i);
             Ok((Affine::new(&w.pp("norm"), &[token])?, Affine::new(&w, &[token, token, 3])?))
@@ -236,9 +237,9 @@ impl Probe {
         let [stem, mix1, down, mix2] = &self.stages;
         // Channels last in memory from here on: faster on a CPU.
         let fine = stem.forward(&x).permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        let fine = &fine + mix1.forward(&fine); // [B·T, c2, 16, 16]
+        let fine = &fine + mix1.forward(&fine); // [B·T, c2, 24, 24]
         let coarse = down.forward(&fine);
-        let coarse = &coarse + mix2.forward(&coarse); // [B·T, c3, 8, 8]
+        let coarse = &coarse + mix2.forward(&coarse); // [B·T, c3, 12, 12]
 
         let (_, _, h, w) = fine.size4().expect("N C H W");
         let lifted = self.map_coarse.conv(&coarse, 1).upsample_nearest2d([h, w], None, None);
@@ -248,8 +249,8 @@ impl Probe {
         let colours = clips.flatten(0, 1).adaptive_avg_pool2d([h, w]);
         let lifted = coarse.upsample_nearest2d([h, w], None, None);
         let detail = Tensor::cat(&[&fine, &lifted, &colours], 1).flatten(2, 3); // [B·T, C, cells]
-        // The mean under each of the first two maps.
-        let under = weights.narrow(1, 0, 2).flatten(2, 3);
+        // The mean under each map.
+        let under = weights.flatten(2, 3);
         let under = &under / (under.sum_dim_intlist([2i64].as_slice(), true, Kind::Float) + 0.5);
         let under = under.bmm(&detail.transpose(1, 2)).flatten(1, 2);
         let extents = extents(&weights);
@@ -314,7 +315,7 @@ impl Input {
         x.narrow(1, 0, self.seen()).grid_sampler(&grid, 0, 1, false)
     }
 
-    /// `[B, T, given, H, W]` → `[B·T, seen + 2, H, W]`: with what changed since the frame before, column and row.
+    /// `[B, T, given, H, W]` → `[B·T, seen + 2, H, W]`: with what changed, column and row.
     fn inputs(self, clips: &Tensor) -> Tensor {
         let (b, t, _, h, w) = clips.size5().expect("B T C H W");
         let first = clips.narrow(1, 0, 1);
@@ -328,6 +329,7 @@ impl Input {
                 // Brightened, so that dark styles show.
                 seen.push((clips * 0.5 + 0.5).clamp_min(0.0004).sqrt() * 2.0 - 1.0);
                 seen.push((clips - before) * 2.0);
+                seen.push((clips - first) * 2.0);
             }
             Self::Latents(_) => seen.push(clips - before),
         }

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::accuracy::measure;
 use super::clips::{Clips, Source};
 use super::network::{Input, MAP_SIDE, MAPS, Probe, ProbeConfig, SIDE, WINDOW};
-use super::{augment::Batch, available, file, losses};
+use super::{MARKED, augment::Batch, available, file, losses, marked};
 use crate::data::{DomainChoice, Purpose};
 use crate::optimizer::AdamW;
 use crate::parameters::Parameters;
@@ -125,4 +125,17 @@ fn shards_grow_with_the_steps() {
     assert_eq!(available(899, 900, 30), 30);
     assert!((0..900).all(|step| available(step, 900, 30) <= available(step + 1, 900, 30)));
     assert_eq!(available(0, 10, 1), 1, "there are no more");
+}
+
+#[test]
+fn clips_with_marks_are_found_and_drawn_often_until_the_last_third() {
+    let mut clips = few(4);
+    let _ = clips.maps.zero_();
+    assert!(clips.marked_rows().is_empty());
+    // A mark in one cell of one frame; the subject's map says nothing about it.
+    let _ =
+        clips.maps.select(0, 2).select(1, MAPS - 1).narrow(0, 5, 1).narrow(1, 3, 1).narrow(2, 7, 1).fill_(90);
+    let _ = clips.maps.select(0, 1).select(1, 0).fill_(255);
+    assert_eq!(clips.marked_rows(), [2]);
+    assert_eq!([0, 66, 67, 99].map(|step| marked(step, 101)), [MARKED, MARKED, 0, 0]);
 }
