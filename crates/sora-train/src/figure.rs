@@ -103,7 +103,14 @@ pub(crate) fn lines(path: &Path, labels: &Labels<'_>, series: &[Series], log_x: 
     let (low_y, high_y) = span(points.clone().map(|p| p.1));
     // The logarithm is taken here, so that one kind of axis serves both.
     let place = |x: f64| if log_x { x.log10() } else { x };
-    let (low_x, high_x) = span(points.map(|p| place(p.0)));
+    let (low_x, high_x) = span(points.clone().map(|p| place(p.0)));
+    // Names stand on the side where the lines are low.
+    let highest = points.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(low_x, |p| place(p.0));
+    let names = if highest > f64::midpoint(low_x, high_x) {
+        SeriesLabelPosition::UpperLeft
+    } else {
+        SeriesLabelPosition::UpperRight
+    };
     draw(path, |area| {
         let mut chart = ChartBuilder::on(area)
             .caption(labels.title, ("sans-serif", 22))
@@ -132,7 +139,7 @@ pub(crate) fn lines(path: &Path, labels: &Labels<'_>, series: &[Series], log_x: 
         if series.len() > 1 {
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::UpperRight)
+                .position(names.clone())
                 .background_style(WHITE.mix(0.85))
                 .border_style(BLACK.mix(0.2))
                 .label_font(("sans-serif", 14))
