@@ -50,11 +50,6 @@ def of_directory(path):
     return {"transformer": read("transformer"), "vae": read("vae"), "text_encoder": kept}
 
 
-def for_a_cpu(root):
-    """The embedded model and a made one, by the names that pages give them."""
-    return {"sora-tiny": of_directory(root / "models" / "sora-tiny"), "made model, 151 M": MADE}
-
-
 def request(model, **changes):
     """A request to both programs that measure parts."""
     base = {

@@ -1,6 +1,6 @@
 //! Decoding a block while the next one is denoised.
 //!
-//! A thread of its own goes through the blocks of one stream. On two cores blocks come 1.5 times as often in bf16
+//! A thread of its own goes through the blocks of one stream. On two busy cores blocks come 1.5 times as often in bf16
 //! (docs/benchmark-streaming.md); the frames are the same.
 
 use std::cell::Cell;
