@@ -27,6 +27,14 @@ pub(crate) fn name(path: &Path) -> Result<&str> {
     path.file_stem().and_then(|stem| stem.to_str()).context("a clip's name")
 }
 
+/// A byte that looks random, by its place.
+pub(crate) fn random_byte(i: usize, seed: usize) -> u8 {
+    let mut h = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ (seed as u64).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
+    h = (h ^ h >> 31).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (h >> 37) as u8
+}
+
 impl Clip {
     pub(crate) fn new(width: usize, height: usize, rate: (u32, u32), frames: Vec<Vec<u8>>) -> Self {
         let time =
@@ -115,6 +123,22 @@ impl Clip {
             detector.push(&self.luma(frame)?, *time)?;
         }
         Ok(detector.verdict())
+    }
+
+    /// The same with white noise of this standard deviation on its luma, near to Gaussian, new in every frame.
+    pub(crate) fn noisy(&self, deviation: f64) -> Self {
+        let mut clip = self.clone();
+        let size = self.width * self.height;
+        for (n, frame) in clip.frames.iter_mut().enumerate() {
+            for (i, value) in frame[..size].iter_mut().enumerate() {
+                // The sum of four uniform bytes has a variance of 4 (256² - 1) / 12.
+                let bytes = (0..4).map(|k| u32::from(random_byte((n * size + i) * 4 + k, 5)));
+                let sum: u32 = bytes.sum();
+                let noise = (f64::from(sum) - 510.0) / ((4.0 * 65535.0) / 12.0f64).sqrt() * deviation;
+                *value = (f64::from(*value) + noise).round().clamp(16.0, 235.0) as u8;
+            }
+        }
+        clip
     }
 
     /// Luma PSNR in dB over all frames.

@@ -3,12 +3,14 @@
 
 mod clip;
 mod ffmpeg;
+mod jobs;
 mod measure;
 mod null;
 mod random_keys;
 mod security;
 mod speed;
 mod table;
+mod visibility;
 mod worlds;
 
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ enum Command {
     RandomKeys(random_keys::RandomKeys),
     /// Forging, copying and removing marks.
     Security(security::Security),
+    /// What an eye sees of the mark on flat and dark areas.
+    Visibility(visibility::Visibility),
     /// Times of embedding and detection.
     Speed(speed::Speed),
     /// Prints the names of the attacks with what they do.
@@ -57,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::Unmarked(unmarked) => unmarked.run(),
         Command::RandomKeys(keys) => keys.run(),
         Command::Security(security) => security.run(),
+        Command::Visibility(visibility) => visibility.run(),
         Command::Speed(speed) => speed.run(),
         Command::List => {
             table::ATTACKS

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,7 +12,9 @@ use sora_watermark::{Key, Options, Payload, Search, Strength};
 
 use crate::clip::{self, Clip};
 use crate::ffmpeg;
+use crate::jobs;
 use crate::table::{ATTACKS, Attack, Cut};
+use crate::visibility;
 
 /// Marks one clip as `run` does: to look at it, or to send it through something that is not in the table.
 #[derive(clap::Args)]
@@ -65,6 +66,9 @@ pub(crate) struct Run {
     quality: bool,
 }
 
+/// Standard deviation of the noise that a clip is also encoded with, in code values: cameras have some, renders have none.
+const NOISE: f64 = 2.0;
+
 /// The key of all runs: a private one.
 pub(crate) fn key() -> Key {
     Key::from_bytes([0x5a; 32])
@@ -86,27 +90,9 @@ impl Run {
         let mut clips: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         clips.retain(|path| path.extension().is_some_and(|extension| extension == "y4m"));
         clips.sort();
-        clips.reverse();
-        let queue = Mutex::new(clips);
-        let failed = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for job in 0..self.jobs {
-                let (queue, failed) = (&queue, &failed);
-                scope.spawn(move || {
-                    while let Some(path) = queue.lock().ok().and_then(|mut queue| queue.pop()) {
-                        if let Err(error) = self.clip(&path, job) {
-                            eprintln!("{}: {error:#}", path.display());
-                            if let Ok(mut failed) = failed.lock() {
-                                failed.push(path);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        let failed = failed.into_inner().unwrap_or_default();
-        anyhow::ensure!(failed.is_empty(), "{} clips failed", failed.len());
-        Ok(())
+        let scratch = tempfile::tempdir()?;
+        let name = |path: &PathBuf| path.display().to_string();
+        jobs::all(self.jobs, clips, name, |path| self.clip(path, scratch.path()))
     }
 
     fn options(&self) -> Options {
@@ -122,7 +108,7 @@ impl Run {
         self.only.as_deref().is_none_or(listed) && !listed(&self.without)
     }
 
-    fn clip(&self, path: &Path, job: usize) -> Result<()> {
+    fn clip(&self, path: &Path, scratch: &Path) -> Result<()> {
         let name = clip::name(path)?;
         let results = self.results.join(format!("{name}.jsonl"));
         let done = done(&results)?;
@@ -135,10 +121,10 @@ impl Run {
         let clip = Clip::read(path)?;
         let payload = payload(name);
         let marked = clip.marked(&key(), payload, self.strength)?;
-        let scratch = self.results.join(format!("scratch-{job}.mkv"));
+        let scratch = scratch.join(format!("{name}.mkv"));
         let mut file = OpenOptions::new().create(true).append(true).open(&results)?;
         if quality {
-            write(&mut file, &self.quality_of(&clip, &marked, &scratch)?)?;
+            write(&mut file, &self.quality_of(&clip, &marked, payload, &scratch)?)?;
         }
         for attack in missing {
             let attacked = attacked(&marked, attack, &scratch);
@@ -156,7 +142,6 @@ impl Run {
                         "known": expected.accepted, "known_z": expected.z, "known_log10_p": expected.log10_p,
                         "hypotheses": verdict.hypotheses, "bytes": bytes, "frames": clip.frames.len(),
                         "seconds": started.elapsed().as_secs_f64(),
-                        "geometry": mark.map(|mark| format!("{:?}", mark.geometry)),
                     })
                 }
                 Err(error) => json!({ "attack": attack.name, "error": format!("{error:#}") }),
@@ -167,17 +152,22 @@ impl Run {
         Ok(())
     }
 
-    /// PSNR, SSIM, VMAF, and bytes at equal CRF with and without the mark.
-    fn quality_of(&self, clip: &Clip, marked: &Clip, scratch: &Path) -> Result<Value> {
+    /// PSNR, SSIM, VMAF, JOD, and bytes at equal CRF with and without the mark, of the clip as it is and with noise.
+    fn quality_of(&self, clip: &Clip, marked: &Clip, payload: Payload, scratch: &Path) -> Result<Value> {
         let (ssim, vmaf) = ffmpeg::quality(&self.vmaf, clip, marked, scratch)?;
-        let bytes = |clip: &Clip| -> Result<u64> {
+        let bytes = |clip: &Clip| -> Result<f64> {
             let encoder = ["-c:v", "libx264", "-preset", "medium", "-crf", "23"];
-            Ok(ffmpeg::encode(clip, None, &encoder, scratch)?.1)
+            Ok(ffmpeg::encode(clip, None, &encoder, scratch)?.1 as f64)
         };
         let (before, after) = (bytes(clip)?, bytes(marked)?);
+        let noisy = clip.noisy(NOISE);
+        let (noisy_before, noisy_after) =
+            (bytes(&noisy)?, bytes(&noisy.marked(&key(), payload, self.strength)?)?);
         Ok(json!({
             "attack": "quality", "psnr": clip.psnr(marked), "ssim": ssim, "vmaf": vmaf,
-            "bitrate": after as f64 / before as f64 - 1.0, "kbps": after as f64 * 8.0 / 4000.0,
+            "jod": visibility::jod(clip, marked)?,
+            "bitrate": after / before - 1.0, "kbps": after * 8.0 / 4000.0,
+            "noisy_bitrate": noisy_after / noisy_before - 1.0, "noisy_kbps": noisy_after * 8.0 / 4000.0,
         }))
     }
 }
