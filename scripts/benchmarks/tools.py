@@ -10,6 +10,8 @@ import time
 
 from interpreter import reference_python
 
+from . import measured
+
 
 class Bench:
     """One run of scripts/bench."""
@@ -91,16 +93,10 @@ class Bench:
             command, cwd=self.scratch, env={**os.environ, **(environment or {})}, text=True, **streams
         )
         printed = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        took = measured.wait(process, began)
         if process.returncode != 0:
             sys.exit(f"error: this failed: {shlex.join(command)}")
-        return {
-            "wall": time.monotonic() - began,
-            "cpu": usage.ru_utime + usage.ru_stime,
-            "memory": usage.ru_maxrss * 1024,
-            "printed": printed,
-        }
+        return {**took._asdict(), "printed": printed}
 
     def about(self, section, arguments):
         """Machine, versions and command, in one paragraph."""
