@@ -10,6 +10,7 @@
 
 use gst::prelude::*;
 
+mod block_times;
 mod bridge;
 mod choice;
 mod fit;

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use sora_engine_api::Generation;
 
+use crate::block_times::{BlockTimes, nanoseconds};
+
 /// What is known of the clip being made or made last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stats {
@@ -26,11 +28,7 @@ pub(super) struct Stats {
     /// Times that a frame was shown again.
     pub(super) repeated: u64,
     /// Blocks of a clip without an end.
-    pub(super) blocks: u64,
-    pub(super) block_time: Duration,
-    /// Sum over all blocks but the first.
-    block_time_sum: Duration,
-    block_time_max: Duration,
+    blocks: BlockTimes,
     /// When the first block was ready.
     since: Option<Instant>,
     /// Late, dropped and repeated frames that people were told of.
@@ -46,18 +44,8 @@ pub(super) struct Stats {
 impl Stats {
     /// Counts a block.
     pub(super) fn block(&mut self, time: Duration) {
-        self.blocks += 1;
-        self.block_time = time;
+        self.blocks.add(time);
         self.since.get_or_insert_with(Instant::now);
-        if self.blocks > 1 {
-            self.block_time_sum += time;
-            self.block_time_max = self.block_time_max.max(time);
-        }
-    }
-
-    fn mean_block_time(&self) -> Duration {
-        let counted = u32::try_from(self.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.block_time_sum.checked_div(counted).unwrap_or_default()
     }
 
     /// Frames a second since the first block; 0 before.
@@ -75,7 +63,7 @@ impl Stats {
         self.told_lag = lagging;
         let Self { late_frames, dropped, repeated, .. } = *self;
         let lasts = f64::from(rate.denom()) / f64::from(rate.numer().max(1)) * f64::from(block);
-        let took = match self.mean_block_time() {
+        let took = match self.blocks.mean() {
             Duration::ZERO => String::new(),
             time => format!("; {block} frames take {} ms", time.as_millis()),
         };
@@ -87,8 +75,7 @@ impl Stats {
     }
 
     pub(super) fn to_structure(&self, queued: usize) -> gst::Structure {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let mut builder = gst::Structure::builder("soragen-stats")
+        let builder = gst::Structure::builder("soragen-stats")
             .field("model", &self.model)
             .field("device", &self.device)
             .field("dtype", &self.dtype)
@@ -99,11 +86,10 @@ impl Stats {
             .field("repeated", self.repeated)
             .field("outdated-blocks", self.outdated_blocks)
             .field("queued", queued as u64)
-            .field("fps", self.fps())
-            .field("blocks", self.blocks)
-            .field("block-time", nanoseconds(self.block_time))
-            .field("mean-block-time", nanoseconds(self.mean_block_time()))
-            .field("max-block-time", nanoseconds(self.block_time_max))
+            .field("fps", self.fps());
+        let mut builder = self
+            .blocks
+            .tell(builder)
             .field("load-time", nanoseconds(self.load_time))
             .field("denoise-time", nanoseconds(self.denoise_time))
             .field("generate-time", nanoseconds(self.generate_time));

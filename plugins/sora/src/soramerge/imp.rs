@@ -13,6 +13,7 @@ use super::inputs::{Inputs, Item, Side};
 use super::settings::{self, Plan, Settings};
 use super::worker::Worker;
 use super::{output, record};
+use crate::block_times::{BlockTimes, nanoseconds};
 use crate::loading::KeptModel;
 use crate::messages::Reporter;
 use crate::model::ModelInfo;
@@ -65,8 +66,7 @@ pub(super) struct Stats {
     dropped: u64,
     pushed: u64,
     made: u64,
-    blocks: u64,
-    block_time: Duration,
+    blocks: BlockTimes,
     pub(super) load_time: Duration,
 }
 
@@ -74,22 +74,17 @@ impl Stats {
     /// Counts a block.
     pub(super) fn block(&mut self, frames: u64, time: Duration) {
         self.made += frames;
-        self.blocks += 1;
-        self.block_time = time;
+        self.blocks.add(time);
     }
 
     fn to_structure(&self) -> gst::Structure {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        gst::Structure::builder("soramerge-stats")
+        let builder = gst::Structure::builder("soramerge-stats")
             .field("frames-from", self.came[0])
             .field("frames-to", self.came[1])
             .field("dropped", self.dropped)
             .field("frames-out", self.pushed)
-            .field("frames-made", self.made)
-            .field("blocks", self.blocks)
-            .field("block-time", nanoseconds(self.block_time))
-            .field("load-time", nanoseconds(self.load_time))
-            .build()
+            .field("frames-made", self.made);
+        self.blocks.tell(builder).field("load-time", nanoseconds(self.load_time)).build()
     }
 }
 

@@ -224,7 +224,7 @@ fn read_only_properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames that came in on either pad, were dropped, went out and were made; blocks, the last one's time and the loading time (in nanoseconds)")
+            .blurb("Frames that came in on either pad, were dropped, went out and were made; blocks, the time of the last one, their mean and the longest (without the first one) and the loading time (in nanoseconds)")
             .read_only()
             .build(),
     ]

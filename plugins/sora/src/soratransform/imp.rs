@@ -153,10 +153,10 @@ impl SoraTransform {
         let first = self.update_stats(|stats| {
             stats.block(frames, time);
             stats.measured_latency = since_first;
-            if stats.blocks == 1 {
+            if stats.blocks.count == 1 {
                 stats.first_block_time = since_first;
             }
-            stats.blocks == 1
+            stats.blocks.count == 1
         });
         // The first block is of one frame, and everything in it is done for the first time.
         if !first {

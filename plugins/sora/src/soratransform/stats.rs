@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::block_times::{BlockTimes, nanoseconds};
+
 /// What the element has done since it started.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stats {
@@ -9,12 +11,8 @@ pub(super) struct Stats {
     pub(super) frames_out: u64,
     pub(super) restyled: u64,
     pub(super) dropped: u64,
-    pub(super) blocks: u64,
-    /// Time of the last block, from its last frame to its first one out.
-    pub(super) block_time: Duration,
-    /// Sum over all blocks but the first.
-    pub(super) block_time_sum: Duration,
-    pub(super) block_time_max: Duration,
+    /// Of each block, from its last frame to its first one out.
+    pub(super) blocks: BlockTimes,
     /// Longest time that a frame of the last block spent in the element.
     pub(super) measured_latency: Duration,
     /// From the first whole block to its first frame out, the loading of the model in it.
@@ -34,19 +32,9 @@ pub(super) struct Stats {
 impl Stats {
     /// Counts a block.
     pub(super) fn block(&mut self, frames: u32, time: Duration) {
-        self.blocks += 1;
+        self.blocks.add(time);
         self.restyled += u64::from(frames);
         self.block_frames = frames;
-        self.block_time = time;
-        if self.blocks > 1 {
-            self.block_time_sum += time;
-            self.block_time_max = self.block_time_max.max(time);
-        }
-    }
-
-    fn mean_block_time(&self) -> Duration {
-        let counted = u32::try_from(self.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.block_time_sum.checked_div(counted).unwrap_or_default()
     }
 
     /// Counts a dropped frame. A text for people at the first one, and whenever their number has doubled.
@@ -59,7 +47,7 @@ impl Stats {
         self.told_drops = self.dropped;
         let (dropped, frames) = (self.dropped, self.frames_in);
         let seconds = since.elapsed().as_secs_f64();
-        let possible = match self.mean_block_time() {
+        let possible = match self.blocks.mean() {
             // Nothing is measured yet.
             Duration::ZERO => String::new(),
             time => format!(
@@ -75,13 +63,12 @@ impl Stats {
     }
 
     fn possible_fps(&self, block: u32) -> f64 {
-        let time = self.mean_block_time().as_secs_f64();
+        let time = self.blocks.mean().as_secs_f64();
         if time > 0.0 { f64::from(block) / time } else { 0.0 }
     }
 
     pub(super) fn to_structure(&self, queued: usize, block: u32, latency: Duration) -> gst::Structure {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        gst::Structure::builder("soratransform-stats")
+        let builder = gst::Structure::builder("soratransform-stats")
             .field("model", &self.model)
             .field("device", &self.device)
             .field("dtype", &self.dtype)
@@ -92,11 +79,9 @@ impl Stats {
             .field("restyled", self.restyled)
             .field("dropped", self.dropped)
             .field("queued", queued as u64)
-            .field("blocks", self.blocks)
-            .field("block-frames", self.block_frames)
-            .field("block-time", nanoseconds(self.block_time))
-            .field("mean-block-time", nanoseconds(self.mean_block_time()))
-            .field("max-block-time", nanoseconds(self.block_time_max))
+            .field("block-frames", self.block_frames);
+        self.blocks
+            .tell(builder)
             .field("possible-fps", self.possible_fps(block))
             .field("latency", nanoseconds(latency))
             .field("measured-latency", nanoseconds(self.measured_latency))
