@@ -83,12 +83,7 @@ impl ClipFile {
     pub(super) fn open(path: &Path, size: (u32, u32), rate: gst::Fraction) -> Result<Self, String> {
         let failed = |what: String| format!("video {} cannot be decoded: {what}", path.display());
         let pipeline = gst::Pipeline::new();
-        let make = |name: &str| {
-            let element = gst::ElementFactory::make(name).build();
-            let element = element.map_err(|_| failed(format!("GStreamer has no {name} here")))?;
-            pipeline.add(&element).map_err(|error| failed(error.to_string()))?;
-            Ok::<_, String>(element)
-        };
+        let make = image::maker(pipeline.clone(), failed);
         let (source, decoder) = (make("filesrc")?, make("decodebin")?);
         let (convert, deinterlace, turn) = (make("videoconvert")?, make("deinterlace")?, make("videoflip")?);
         let (retime, sink) = (make("videorate")?, make("appsink")?);
