@@ -71,7 +71,14 @@ pub(super) fn size(head: &[u8]) -> Result<(Kind, u32, u32), String> {
         };
     }
     if head.starts_with(b"\xff\xd8\xff") {
-        let (width, height) = jpeg_size(head).ok_or("is a JPEG file without its size")?;
+        let JpegFrame { width, height, components } =
+            jpeg_frame(head).ok_or("is a JPEG file without its size")?;
+        // GStreamer decodes these two, and calls four an internal error.
+        if ![1, 3].contains(&components) {
+            return Err(format!(
+                "is a JPEG of {components} colour components (CMYK has 4); it must have 1 or 3, grey or RGB"
+            ));
+        }
         return Ok((Kind::Jpeg, width, height));
     }
     Err(match head {
@@ -86,8 +93,15 @@ pub(super) fn size(head: &[u8]) -> Result<(Kind, u32, u32), String> {
     })
 }
 
+/// What a JPEG file says of its picture.
+struct JpegFrame {
+    width: u32,
+    height: u32,
+    components: u8,
+}
+
 /// From the first frame header (ITU-T T.81 B.2.2).
-fn jpeg_size(head: &[u8]) -> Option<(u32, u32)> {
+fn jpeg_frame(head: &[u8]) -> Option<JpegFrame> {
     let mut at = 2;
     loop {
         let segment = head.get(at..)?;
@@ -96,11 +110,9 @@ fn jpeg_size(head: &[u8]) -> Option<(u32, u32)> {
             0xff => at += 1,
             // Start of a frame; C4, C8 and CC are other things.
             0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(marker) => {
-                let b = rest.get(3..7)?;
-                return Some((
-                    u16::from_be_bytes([b[2], b[3]]).into(),
-                    u16::from_be_bytes([b[0], b[1]]).into(),
-                ));
+                let [a, b, c, d, components] = *rest.get(3..)?.first_chunk()?;
+                let side = |high, low| u16::from_be_bytes([high, low]).into();
+                return Some(JpegFrame { width: side(c, d), height: side(a, b), components });
             }
             // Markers without a segment.
             0x01 | 0xd0..=0xd8 => at += 2,
@@ -223,6 +235,9 @@ mod tests {
         assert_eq!(size(&png), Ok((Kind::Png, 50_000, 49_999)));
         let jpeg = b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc2\0\x11\x08\x00\x30\x00\x40\x03";
         assert_eq!(size(jpeg), Ok((Kind::Jpeg, 64, 48)));
+        let cmyk = [&jpeg[..jpeg.len() - 1], b"\x04"].concat();
+        let error = size(&cmyk).expect_err("four components");
+        assert!(error.contains("4 colour components") && error.contains("1 or 3"), "{error}");
         for (head, part) in [
             (b"GIF89a".as_slice(), "GIF"),
             (b"hello", "no picture"),
