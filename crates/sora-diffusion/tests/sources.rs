@@ -210,11 +210,21 @@ const GUIDED: Block = Block { guidance_scale: 3.0, ..SHOWN };
 const GUIDED_HIDDEN: Block = Block { shown: false, ..GUIDED };
 const OTHERWISE: Block = Block { prompt: "snow falls on a red cube", ..SHOWN };
 
+/// Whether two lots of samples are the same but for one in a thousand, which may have been rounded otherwise.
+fn rounded_otherwise(a: &[u8], b: &[u8]) -> bool {
+    let apart: Vec<u8> = a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).filter(|apart| *apart > 0).collect();
+    a.len() == b.len() && apart.len() * 1000 <= a.len() && apart.iter().all(|apart| *apart == 1)
+}
+
 #[test]
 fn blocks_that_are_shown_their_source_are_made_with_the_adapter() {
     for requests in [[SHOWN; 3], [GUIDED; 3], [SHOWN, GUIDED, SHOWN]] {
         let beside = blocks(Form::Beside(0.2), &requests);
-        assert!(beside == blocks(Form::Inside(0.2), &requests), "{requests:?}");
+        // Weights that the loader adds up and those that were stored added up are the same but for the last bit of some, by
+        // the processor that multiplied the factors.
+        for (beside, inside) in beside.iter().zip(blocks(Form::Inside(0.2), &requests)) {
+            assert!(rounded_otherwise(beside, &inside), "{requests:?}");
+        }
         assert!(
             beside[0] != blocks(Form::Plain, &requests)[0],
             "{requests:?}: the adapter makes a difference"
