@@ -92,7 +92,7 @@ impl Run {
         clips.sort();
         let scratch = tempfile::tempdir()?;
         let name = |path: &PathBuf| path.display().to_string();
-        jobs::all(self.jobs, clips, name, |path| self.clip(path, scratch.path()))
+        jobs::all(self.jobs, &clips, name, |path| self.clip(path, scratch.path()))
     }
 
     fn options(&self) -> Options {

@@ -117,7 +117,7 @@ impl Unmarked {
         };
         let todo: Vec<(usize, usize)> = blocks.into_iter().filter(missing).collect();
         let name = |(clip, block): &(usize, usize)| format!("{}, block {block}", clips[*clip].0);
-        jobs::all(self.jobs, todo, name, |(clip, block)| {
+        jobs::all(self.jobs, &todo, name, |(clip, block)| {
             let (name, clip) = &clips[*clip];
             let line = block_of(name, clip, *block)?;
             let mut file = file.lock().map_err(|_| anyhow!("another block's results were cut off"))?;
