@@ -177,27 +177,55 @@ impl Pyramid {
         let (across, down) = (chips(pose.pitch.0, self.width), chips(pose.pitch.1, self.height));
         let (sin, cos) = pose.rotation.sin_cos();
         let centre = |size: usize| size as f64 / 2.0 - 0.5;
+        let raster = Raster { image, width: self.width, height: self.height };
+        let across: Vec<f64> = (0..across).map(|i| (i as f64 - centre(across)) * pose.pitch.0).collect();
         for j in 0..down {
             let v = (j as f64 - centre(down)) * pose.pitch.1;
             let out = &mut tile[j % TILE * TILE..][..TILE];
-            for i in 0..across {
-                let u = (i as f64 - centre(across)) * pose.pitch.0;
-                let x = centre(self.width) + cos * u - sin * v;
-                let y = centre(self.height) + sin * u + cos * v;
-                let inside =
-                    x >= 0.0 && y >= 0.0 && x < (self.width - 1) as f64 && y < (self.height - 1) as f64;
-                if !inside {
-                    continue;
-                }
-                // Converting cuts the fraction off; `trunc` would be a call where the target has no instruction for it.
-                let (left, top) = (x as u32, y as u32);
-                let (s, t) = ((x - f64::from(left)) as f32, (y - f64::from(top)) as f32);
-                let at = top as usize * self.width + left as usize;
-                let above = image[at] + (image[at + 1] - image[at]) * s;
-                let below =
-                    image[at + self.width] + (image[at + self.width + 1] - image[at + self.width]) * s;
-                out[i % TILE] += above + (below - above) * t;
+            for run in across.chunks(TILE) {
+                add_rotated(out, &raster, run, v, (sin, cos));
             }
+        }
+    }
+}
+
+/// What is sampled.
+struct Raster<'a> {
+    image: &'a [Complex32],
+    width: usize,
+    height: usize,
+}
+
+/// Adds the samples of one row of chips, at most a tile's, where they lie inside of the raster: `u` and `v` are their
+/// distances from its centre, turned by an angle of this sine and cosine.
+///
+/// Where they lie is found for all of them before the first is sampled: that is done in vectors, sampling is not.
+#[multiversion(targets("x86_64+avx2", "aarch64+neon"))]
+fn add_rotated(out: &mut [Complex32], raster: &Raster<'_>, u: &[f64], v: f64, (sin, cos): (f64, f64)) {
+    let Raster { image, width, height } = *raster;
+    let centre = |size: usize| size as f64 / 2.0 - 0.5;
+    let (centre_x, centre_y) = (centre(width), centre(height));
+    let (right, bottom) = ((width - 1) as f64, (height - 1) as f64);
+    let (mut xs, mut ys, mut inside) = ([0.0f64; TILE], [0.0f64; TILE], [false; TILE]);
+    for i in 0..u.len().min(TILE) {
+        xs[i] = centre_x + cos * u[i] - sin * v;
+        ys[i] = centre_y + sin * u[i] + cos * v;
+        inside[i] = (xs[i] >= 0.0) & (ys[i] >= 0.0) & (xs[i] < right) & (ys[i] < bottom);
+    }
+    let (mut lefts, mut tops) = ([0i32; TILE], [0i32; TILE]);
+    let (mut s, mut t) = ([0.0f32; TILE], [0.0f32; TILE]);
+    for i in 0..u.len().min(TILE) {
+        // Converting cuts the fraction off; `trunc` would be a call where the target has no instruction for it.
+        (lefts[i], tops[i]) = (xs[i] as i32, ys[i] as i32);
+        (s[i], t[i]) = ((xs[i] - f64::from(lefts[i])) as f32, (ys[i] - f64::from(tops[i])) as f32);
+    }
+    for (i, out) in out.iter_mut().enumerate().take(u.len()) {
+        if inside[i] {
+            let at = tops[i] as usize * width + lefts[i] as usize;
+            let [above, below] = [&image[at..at + 2], &image[at + width..at + width + 2]];
+            let above = above[0] + (above[1] - above[0]) * s[i];
+            let below = below[0] + (below[1] - below[0]) * s[i];
+            *out += above + (below - above) * t[i];
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::chips::{Orientation, Pose, Pyramid};
 use crate::key::{Key, KeyId};
 use crate::payload::Payload;
 use crate::polar;
-use crate::search::{Candidate, Family, Scratch, Search, Sight};
+use crate::search::{Candidate, FOUND, Family, Scratch, Search, Sight};
 use crate::speeds::Speeds;
 use crate::statistic::{Evidence, Sums, evidence, log10_p};
 use crate::window::{Segments, Window};
@@ -247,22 +247,20 @@ impl Work<'_> {
                 Family::Isotropic,
                 self.base,
                 Orientation::NOT_TURNED,
-                CANDIDATES,
+                (CANDIDATES, 0.0),
             ));
         }
         if effort == Effort::Full {
             let families = [
-                (Family::Rotated, Orientation::NOT_TURNED),
-                (Family::Stretched, Orientation::NOT_TURNED),
-                (Family::Isotropic, Orientation::TURNED),
+                (Family::Rotated, Orientation::NOT_TURNED, 0.0),
+                (Family::Stretched, Orientation::NOT_TURNED, 0.0),
+                (Family::Isotropic, Orientation::TURNED, FOUND),
             ];
-            for (family, orientations) in families {
+            for (family, orientations, least) in families {
                 if strong(&candidates) {
                     break;
                 }
-                let found = search.among(family, self.base, orientations, CANDIDATES);
-                let turned = orientations == Orientation::TURNED;
-                candidates.extend(found.into_iter().filter(|found| !turned || found.is_strong()));
+                candidates.extend(search.among(family, self.base, orientations, (CANDIDATES, least)));
             }
         }
         candidates.sort_by(|a, b| b.z.total_cmp(&a.z));

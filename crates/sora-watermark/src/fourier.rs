@@ -12,6 +12,10 @@ pub(crate) const REACH: usize = 27;
 /// Frequencies of the band across: from -REACH to REACH.
 pub(crate) const ACROSS: usize = 2 * REACH + 1;
 
+/// Rows of the band are those before the first of these, and from the second on.
+const ABOVE: usize = REACH + 1;
+const BELOW: usize = TILE - REACH;
+
 /// Rows or columns that are transposed together: all of a tile's would be in each other's way in a cache.
 const BLOCK: usize = 16;
 
@@ -21,15 +25,19 @@ pub(crate) struct TileFft {
     inverse: Arc<dyn Fft<f32>>,
     scratch: Vec<Complex32>,
     columns: Vec<Complex32>,
+    /// The rows of a band after their transform, in the order of a spectrum.
+    rows: Vec<Complex32>,
 }
 
 impl TileFft {
     pub(crate) fn new() -> Self {
         let mut planner = FftPlanner::new();
         let (forward, inverse) = (planner.plan_fft_forward(TILE), planner.plan_fft_inverse(TILE));
-        let length = forward.get_inplace_scratch_len().max(inverse.get_inplace_scratch_len());
-        let zero = Complex32::default();
-        Self { forward, inverse, scratch: vec![zero; length], columns: vec![zero; TILE * TILE] }
+        let inplace = forward.get_inplace_scratch_len().max(inverse.get_inplace_scratch_len());
+        let length = inplace.max(inverse.get_immutable_scratch_len());
+        let zeros = |length| vec![Complex32::default(); length];
+        let (scratch, columns, rows) = (zeros(length), zeros(TILE * TILE), zeros(TILE * TILE));
+        Self { forward, inverse, scratch, columns, rows }
     }
 
     /// `tile` becomes its spectrum: row l, column k, both modulo 128.
@@ -62,27 +70,41 @@ impl TileFft {
         columns
     }
 
-    /// The inverse, 128^2 times too large, of a spectrum that is zero outside the band and is used up: column by column.
-    pub(crate) fn inverse_band(&mut self, spectrum: &mut [Complex32]) -> &[Complex32] {
-        assert_eq!(spectrum.len(), TILE * TILE, "a tile is 128 x 128");
-        let (above, below) = (REACH + 1, TILE - REACH);
-        self.inverse.process_with_scratch(&mut spectrum[..above * TILE], &mut self.scratch);
-        self.inverse.process_with_scratch(&mut spectrum[below * TILE..], &mut self.scratch);
+    /// The inverse, 128^2 times too large, of a spectrum that is zero outside the band: column by column.
+    pub(crate) fn inverse_band(&mut self, spectrum: &[Complex32]) -> &[Complex32] {
+        self.inverse_rows(spectrum);
         for (block, columns) in self.columns.chunks_exact_mut(BLOCK * TILE).enumerate() {
-            for row in (0..above).chain(below..TILE) {
-                let values = &spectrum[row * TILE + block * BLOCK..][..BLOCK];
+            for row in (0..ABOVE).chain(BELOW..TILE) {
+                let values = &self.rows[row * TILE + block * BLOCK..][..BLOCK];
                 values.iter().enumerate().for_each(|(x, value)| columns[x * TILE + row] = *value);
             }
-            columns.chunks_exact_mut(TILE).for_each(|column| column[above..below].fill(Complex32::default()));
+            columns.chunks_exact_mut(TILE).for_each(|column| column[ABOVE..BELOW].fill(Complex32::default()));
         }
         self.inverse.process_with_scratch(&mut self.columns, &mut self.scratch);
         &self.columns
     }
 
-    /// Sets what [`Self::inverse_band`] reads to zero.
-    pub(crate) fn clear_band(spectrum: &mut [Complex32]) {
-        spectrum[..(REACH + 1) * TILE].fill(Complex32::default());
-        spectrum[(TILE - REACH) * TILE..].fill(Complex32::default());
+    /// The first half of [`Self::inverse_band`]: rows of the band, in the order of the spectrum; the others are zero.
+    pub(crate) fn inverse_rows(&mut self, spectrum: &[Complex32]) -> &[Complex32] {
+        assert_eq!(spectrum.len(), TILE * TILE, "a tile is 128 x 128");
+        for part in [0..ABOVE * TILE, BELOW * TILE..TILE * TILE] {
+            let (from, to) = (&spectrum[part.clone()], &mut self.rows[part]);
+            self.inverse.process_immutable_with_scratch(from, to, &mut self.scratch);
+        }
+        &self.rows
+    }
+
+    /// The second half, after [`Self::inverse_rows`], of these columns alone: one after the other.
+    pub(crate) fn inverse_columns(&mut self, numbers: &[usize]) -> &[Complex32] {
+        let columns = &mut self.columns[..numbers.len() * TILE];
+        for (column, number) in columns.chunks_exact_mut(TILE).zip(numbers) {
+            column
+                .iter_mut()
+                .zip(self.rows[*number..].iter().step_by(TILE))
+                .for_each(|(to, from)| *to = *from);
+        }
+        self.inverse.process_with_scratch(columns, &mut self.scratch);
+        columns
     }
 
     fn run(&mut self, fft: &dyn Fft<f32>, data: &mut [Complex32]) {
@@ -138,11 +160,17 @@ mod tests {
             if inside(i % TILE) && inside(i / TILE) { value } else { Complex32::default() }
         };
         let spectrum: Vec<_> = (0..TILE * TILE).map(value).collect();
-        let (mut whole, mut used_up) = (spectrum.clone(), spectrum);
+        let mut whole = spectrum.clone();
         fft.inverse(&mut whole);
         // What the transform before left must not show.
-        fft.inverse_band(&mut vec![Complex32::new(1.0, 2.0); TILE * TILE]);
-        let columns = fft.inverse_band(&mut used_up);
+        fft.inverse_band(&vec![Complex32::new(1.0, 2.0); TILE * TILE]);
+        let columns = fft.inverse_band(&spectrum);
         assert!((0..TILE * TILE).all(|i| columns[i % TILE * TILE + i / TILE] == whole[i]));
+        // Nor what another one left, where some columns are asked for.
+        fft.inverse_rows(&spectrum);
+        let some = [127, 0, 64];
+        for (column, number) in fft.inverse_columns(&some).chunks_exact(TILE).zip(some) {
+            assert!((0..TILE).all(|row| column[row] == whole[row * TILE + number]));
+        }
     }
 }

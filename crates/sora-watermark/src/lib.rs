@@ -29,6 +29,7 @@ mod ledger;
 mod mask;
 mod motion;
 mod payload;
+mod peaks;
 mod plane;
 mod polar;
 #[cfg(feature = "attacks")]

@@ -8,7 +8,6 @@
 use std::f64::consts::TAU;
 use std::sync::OnceLock;
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 use rustfft::num_complex::{Complex32, Complex64};
 
@@ -16,14 +15,15 @@ use crate::band::Band;
 use crate::carrier::{Carriers, RINGS, TILE};
 use crate::chips::{Orientation, Pose, Pyramid};
 use crate::fourier::{REACH, TileFft};
+use crate::peaks::{Factors, PHASES, bounds, peak};
 
-/// Temporal phases tried in half a cycle.
-const PHASES: usize = 4;
 /// Largest whitened magnitude of a bin: a periodic host cannot fake a pilot with a few strong lines.
 const LIMIT: f32 = 2.0;
 
 /// Pilot statistic from which a pose is taken for found; the largest of unmarked clips was 6.5 in the design's runs.
-const FOUND: f64 = 7.6;
+pub(crate) const FOUND: f64 = 7.6;
+/// How much less than it is a bound may come out.
+const ROUNDING: f64 = 1e-4;
 
 /// A pose with the shift and the phase at which the pilot fits best.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,11 +108,14 @@ pub(crate) struct Search<'a> {
 pub(crate) struct Scratch {
     pub(crate) fft: TileFft,
     tile: Vec<Complex32>,
+    /// All zero but while a search fills it.
+    spectrum: Vec<Complex32>,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { fft: TileFft::new(), tile: vec![Complex32::default(); TILE * TILE] }
+        let zeros = || vec![Complex32::default(); TILE * TILE];
+        Self { fft: TileFft::new(), tile: zeros(), spectrum: zeros() }
     }
 }
 
@@ -148,20 +151,21 @@ impl<'a> Search<'a> {
 
     /// The best shift and phase at a pose, to a whole chip, in any of these orientations instead of its own.
     pub(crate) fn at(&self, pose: Pose, orientations: &[Orientation], scratch: &mut Scratch) -> Candidate {
-        self.best_in(&self.sight.band(pose, scratch), pose, orientations, scratch)
+        self.best_in(&self.sight.band(pose, scratch), (pose, orientations), 0.0, scratch)
     }
 
-    /// The same in the band of a pose.
+    /// The same in the band of a pose, where only candidates with a statistic of `least` or more count: without one
+    /// there is nothing to be read from what this gives, but that its statistic is less.
     pub(crate) fn best_in(
         &self,
         band: &Band,
-        pose: Pose,
-        orientations: &[Orientation],
+        (pose, orientations): (Pose, &[Orientation]),
+        least: f64,
         scratch: &mut Scratch,
     ) -> Candidate {
         let mut best = Candidate { pose, shift: (0.0, 0.0), phase: 0.0, z: 0.0 };
         for orientation in orientations {
-            let found = self.all_shifts(band, Pose { orientation: *orientation, ..pose }, scratch);
+            let found = self.all_shifts(band, Pose { orientation: *orientation, ..pose }, least, scratch);
             if found.z > best.z {
                 best = found;
             }
@@ -170,36 +174,48 @@ impl<'a> Search<'a> {
     }
 
     /// The best shift and phase in a band.
-    fn all_shifts(&self, band: &Band, pose: Pose, scratch: &mut Scratch) -> Candidate {
+    fn all_shifts(&self, band: &Band, pose: Pose, least: f64, scratch: &mut Scratch) -> Candidate {
         let pilot = self.pilot_in(band, pose.orientation);
+        let norms = pilot.norms();
+        let phase = |step: usize| std::f64::consts::PI * step as f64 / PHASES as f64;
+        let factors: Factors = std::array::from_fn(|step| {
+            // Without a lock-in there is no phase but the first.
+            let phase = if self.sight.still { 0.0 } else { phase(step) };
+            let (sin, cos) = phase.sin_cos();
+            let scale = 1.0 / norms.at(phase);
+            ((cos * scale) as f32, (sin * scale) as f32)
+        });
         // Cosine and sine correlations in one transform, as real and imaginary part.
-        let tile = &mut scratch.tile;
-        TileFft::clear_band(tile);
+        let Scratch { fft, spectrum, .. } = scratch;
         for (i, frequency) in self.carriers.pilot.iter().enumerate() {
             let sign = self.carriers.pilot_signs[i].conj();
             let (cosine, sine) = (sign * pilot.cosine[i], sign * pilot.sine[i]);
             let turn = Complex32::i();
-            tile[frequency.index()] = (cosine + turn * sine) * 0.5;
-            tile[frequency.mirror()] = (cosine.conj() + turn * sine.conj()) * 0.5;
+            spectrum[frequency.index()] = (cosine + turn * sine) * 0.5;
+            spectrum[frequency.mirror()] = (cosine.conj() + turn * sine.conj()) * 0.5;
         }
-        let columns = scratch.fft.inverse_band(tile);
-        let norms = pilot.norms();
+        let (columns, numbers) = if least > 0.0 {
+            // Nine in ten columns of unmarked pictures cannot hold a peak that high, which is known before they are made.
+            let bounds = bounds(fft.inverse_rows(spectrum), &factors);
+            let can = |column: &usize| f64::from(bounds[*column]) >= least * (1.0 - ROUNDING);
+            let numbers: Vec<usize> = (0..TILE).filter(can).collect();
+            (fft.inverse_columns(&numbers), Some(numbers))
+        } else {
+            (fft.inverse_band(spectrum), None)
+        };
+        let (most, step, place) = peak(columns, &factors);
         let mut best = Candidate { pose, shift: (0.0, 0.0), phase: 0.0, z: 0.0 };
-        let phase = |step: usize| std::f64::consts::PI * step as f64 / PHASES as f64;
-        let factors: [(f32, f32); PHASES] = std::array::from_fn(|step| {
-            let (sin, cos) = phase(step).sin_cos();
-            let scale = 1.0 / norms.at(phase(step));
-            ((cos * scale) as f32, (sin * scale) as f32)
-        });
-        let phases = if self.sight.still { 1 } else { PHASES };
-        for (step, (most, place)) in peaks(columns, &factors[..phases]).into_iter().enumerate() {
-            if f64::from(most) > best.z {
-                let (a, b) = factors[step];
-                let value = a * columns[place].re + b * columns[place].im;
-                let turn = if value < 0.0 { std::f64::consts::PI } else { 0.0 };
-                let shift = ((place / TILE) as f64, (place % TILE) as f64);
-                best = Candidate { pose, shift, phase: phase(step) + turn, z: f64::from(most) };
-            }
+        if f64::from(most) > best.z {
+            let (a, b) = factors[step];
+            let value = a * columns[place].re + b * columns[place].im;
+            let turn = if value < 0.0 { std::f64::consts::PI } else { 0.0 };
+            let column = numbers.map_or(place / TILE, |numbers| numbers[place / TILE]);
+            let shift = (column as f64, (place % TILE) as f64);
+            best = Candidate { pose, shift, phase: phase(step) + turn, z: f64::from(most) };
+        }
+        for frequency in &self.carriers.pilot {
+            spectrum[frequency.index()] = Complex32::default();
+            spectrum[frequency.mirror()] = Complex32::default();
         }
         best
     }
@@ -291,13 +307,13 @@ impl<'a> Search<'a> {
     }
 
     /// The best candidates among the poses of a family in any of these orientations, strongest first, poses near a stronger
-    /// one left out.
+    /// one left out, and those whose statistic is less than `least`.
     pub(crate) fn among(
         &self,
         family: Family,
         base: f64,
         orientations: &[Orientation],
-        keep: usize,
+        (keep, least): (usize, f64),
     ) -> Vec<Candidate> {
         let poses = family.poses(base);
         let shared = self.sight.shared.as_ref().map(|bands| {
@@ -305,10 +321,11 @@ impl<'a> Search<'a> {
             bands[family as usize].get_or_init(|| poses.par_iter().map_init(Scratch::new, band).collect())
         });
         let best = |scratch: &mut Scratch, (i, pose): (usize, &Pose)| match shared {
-            Some(bands) => self.best_in(&bands[i], *pose, orientations, scratch),
-            None => self.at(*pose, orientations, scratch),
+            Some(bands) => self.best_in(&bands[i], (*pose, orientations), least, scratch),
+            None => self.best_in(&self.sight.band(*pose, scratch), (*pose, orientations), least, scratch),
         };
         let mut found: Vec<Candidate> = poses.par_iter().enumerate().map_init(Scratch::new, best).collect();
+        found.retain(|candidate| candidate.z >= least);
         found.sort_by(|a, b| b.z.total_cmp(&a.z));
         let mut kept: Vec<Candidate> = Vec::new();
         for candidate in found {
@@ -329,15 +346,15 @@ impl<'a> Search<'a> {
 }
 
 impl Pilot {
+    /// Three sums side by side: one after the other, each would wait for its own last term.
     fn norms(&self) -> Norms {
-        let sum = |f: &dyn Fn(&Complex32, &Complex32) -> f32| {
-            f64::from(self.cosine.iter().zip(&self.sine).map(|(c, s)| f(c, s)).sum::<f32>())
-        };
-        Norms {
-            cosine: sum(&|c, _| c.norm_sqr()),
-            sine: sum(&|_, s| s.norm_sqr()),
-            cross: sum(&|c, s| (c.conj() * s).re),
+        let (mut cosine, mut sine, mut cross) = (0.0f32, 0.0f32, 0.0f32);
+        for (c, s) in self.cosine.iter().zip(&self.sine) {
+            cosine += c.norm_sqr();
+            sine += s.norm_sqr();
+            cross += (c.conj() * s).re;
         }
+        Norms { cosine: cosine.into(), sine: sine.into(), cross: cross.into() }
     }
 }
 
@@ -380,29 +397,6 @@ impl Phases {
         let value = part(&self.across, column) * part(&self.down, row);
         Complex32::new(value.re as f32, value.im as f32)
     }
-}
-
-/// For each pair of factors: the largest magnitude of the first times the real and the second times the imaginary part, and
-/// where it is.
-#[multiversion(targets("x86_64+avx2", "aarch64+neon"))]
-fn peaks(values: &[Complex32], factors: &[(f32, f32)]) -> Vec<(f32, usize)> {
-    // Of numbers that are not negative, the largest has the largest bits, and whole numbers are compared in any order.
-    let bits = |(a, b): (f32, f32), re: f32, im: f32| (a * re + b * im).abs().to_bits();
-    let mut peaks = vec![(0u32, 0); factors.len()];
-    for (number, values) in values.chunks_exact(TILE).enumerate() {
-        let (mut real, mut imaginary) = ([0.0f32; TILE], [0.0f32; TILE]);
-        for ((real, imaginary), value) in real.iter_mut().zip(&mut imaginary).zip(values) {
-            (*real, *imaginary) = (value.re, value.im);
-        }
-        for (peak, factors) in peaks.iter_mut().zip(factors) {
-            let all = || real.iter().zip(&imaginary).map(|(re, im)| bits(*factors, *re, *im));
-            let most = all().fold(0, u32::max);
-            if most > peak.0 {
-                *peak = (most, number * TILE + all().position(|bits| bits == most).unwrap_or(0));
-            }
-        }
-    }
-    peaks.into_iter().map(|(most, place)| (f32::from_bits(most), place)).collect()
 }
 
 fn isotropic(base: f64) -> Vec<Pose> {

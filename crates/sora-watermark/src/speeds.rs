@@ -53,7 +53,7 @@ impl Speeds {
 
 fn strongest(bands: &[(Band, f64)], search: &Search<'_>, pose: Pose) -> Option<(Candidate, f64)> {
     let best = |scratch: &mut Scratch, (band, speed): &(Band, f64)| {
-        (search.best_in(band, pose, Orientation::NOT_TURNED, scratch), *speed)
+        (search.best_in(band, (pose, Orientation::NOT_TURNED), 0.0, scratch), *speed)
     };
     let found: Vec<(Candidate, f64)> = bands.par_iter().map_init(Scratch::new, best).collect();
     // Of equals the first, which is the slower.
