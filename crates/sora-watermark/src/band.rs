@@ -31,15 +31,33 @@ impl Band {
     }
 
     /// Both coefficients of a frequency of the pattern, in a picture of this orientation.
-    pub(crate) fn at(&self, (column, row): (i32, i32), orientation: Orientation) -> (Complex32, Complex32) {
-        let (column, row) = orientation.seen((column, row));
-        let place = |column: i32, row: i32| row as usize * ACROSS + (column + REACH as i32) as usize;
-        if row >= 0 {
-            return self.values[place(column, row)];
-        }
-        // The images are real: the other half of their spectra follows.
-        let (first, second) = self.values[place(-column, -row)];
-        (first.conj(), second.conj())
+    pub(crate) fn at(&self, frequency: (i32, i32), orientation: Orientation) -> (Complex32, Complex32) {
+        self.get(&Spot::of(frequency, orientation))
+    }
+
+    /// Both coefficients at a spot.
+    pub(crate) fn get(&self, spot: &Spot) -> (Complex32, Complex32) {
+        let (first, second) = self.values[usize::from(spot.place)];
+        let conjugate = |value: Complex32| Complex32::new(value.re, value.im * spot.sign);
+        (conjugate(first), conjugate(second))
+    }
+}
+
+/// Where a frequency of the pattern is found in the band of a picture.
+pub(crate) struct Spot {
+    place: u16,
+    /// Of the imaginary part.
+    sign: f32,
+}
+
+impl Spot {
+    /// In a picture of this orientation.
+    pub(crate) fn of(frequency: (i32, i32), orientation: Orientation) -> Self {
+        let (column, row) = orientation.seen(frequency);
+        // The images are real: half of their spectra is the conjugate of the other.
+        let sign = if row < 0 { -1.0 } else { 1.0 };
+        let (column, row) = if row < 0 { (-column, -row) } else { (column, row) };
+        Self { place: (row * ACROSS as i32 + column + REACH as i32) as u16, sign }
     }
 }
 

@@ -7,6 +7,8 @@
 
 use rustfft::num_complex::Complex32;
 
+use crate::band::Spot;
+use crate::chips::Orientation;
 use crate::fourier::TileFft;
 use crate::key::Key;
 use crate::payload::Payload;
@@ -79,6 +81,8 @@ pub(crate) struct Carriers {
     pub(crate) pilot: Vec<Frequency>,
     /// +-1 +- i for each pilot frequency.
     pub(crate) pilot_signs: Vec<Complex32>,
+    /// Where each pilot frequency is found in the band of a picture, by the number of its orientation.
+    pub(crate) pilot_spots: Vec<Vec<Spot>>,
     pub(crate) payload: Vec<Frequency>,
     pub(crate) patterns: Vec<PatternCode>,
 }
@@ -106,7 +110,11 @@ impl Carriers {
         let pilot_signs = pilot.iter().map(|_| Complex32::new(stream.sign(), stream.sign())).collect();
         let patterns =
             (0..PATTERNS).map(|pattern| PatternCode::new(key, pattern, 2 * payload.len())).collect();
-        Self { pilot, pilot_signs, payload, patterns }
+        let spots = |orientation: Orientation| {
+            pilot.iter().map(|frequency| Spot::of(frequency.both(), orientation)).collect()
+        };
+        let pilot_spots = Orientation::ALL.into_iter().map(spots).collect();
+        Self { pilot, pilot_signs, pilot_spots, payload, patterns }
     }
 
     /// The tile of each pattern for this payload, rows of 128 chips, RMS 1.

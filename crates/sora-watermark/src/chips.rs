@@ -50,6 +50,11 @@ impl Orientation {
     /// Those that are.
     pub(crate) const TURNED: &[Self] = Self::ALL.split_at(2).1;
 
+    /// Its place in [`Self::ALL`].
+    pub(crate) fn number(self) -> usize {
+        2 * usize::from(self.quarter_turns) + usize::from(self.flipped)
+    }
+
     /// Where a way across and down the marked picture, or a frequency of it, leads in the seen one.
     pub(crate) fn seen<T: std::ops::Neg<Output = T>>(self, (across, down): (T, T)) -> (T, T) {
         let across = if self.flipped { -across } else { across };

@@ -132,7 +132,7 @@ impl<'a> Search<'a> {
     /// The pilot's coefficients in a band, whitened by rings, outliers limited.
     fn pilot_in(&self, band: &Band, orientation: Orientation) -> Pilot {
         let frequencies = &self.carriers.pilot;
-        let parts = frequencies.iter().map(|frequency| band.at(frequency.both(), orientation));
+        let parts = self.carriers.pilot_spots[orientation.number()].iter().map(|spot| band.get(spot));
         let (mut cosine, mut sine): (Vec<_>, Vec<_>) = parts.unzip();
         let power: Vec<f32> = cosine.iter().zip(&sine).map(|(c, s)| c.norm_sqr() + s.norm_sqr()).collect();
         let (mut sums, mut counts) = ([0.0; RINGS], [0.0f32; RINGS]);
@@ -140,9 +140,9 @@ impl<'a> Search<'a> {
             sums[frequency.ring] += power;
             counts[frequency.ring] += 1.0;
         }
+        let rms: [f32; RINGS] = std::array::from_fn(|ring| (sums[ring] / counts[ring].max(1.0)).sqrt());
         for (i, frequency) in frequencies.iter().enumerate() {
-            let rms = (sums[frequency.ring] / counts[frequency.ring].max(1.0)).sqrt();
-            let weight = 1.0 / rms.max(power[i].sqrt() / LIMIT).max(f32::MIN_POSITIVE);
+            let weight = 1.0 / rms[frequency.ring].max(power[i].sqrt() / LIMIT).max(f32::MIN_POSITIVE);
             cosine[i] *= weight;
             sine[i] *= weight;
         }
@@ -190,9 +190,10 @@ impl<'a> Search<'a> {
         for (i, frequency) in self.carriers.pilot.iter().enumerate() {
             let sign = self.carriers.pilot_signs[i].conj();
             let (cosine, sine) = (sign * pilot.cosine[i], sign * pilot.sine[i]);
-            let turn = Complex32::i();
-            spectrum[frequency.index()] = (cosine + turn * sine) * 0.5;
-            spectrum[frequency.mirror()] = (cosine.conj() + turn * sine.conj()) * 0.5;
+            // Times i.
+            let turned = |value: Complex32| Complex32::new(-value.im, value.re);
+            spectrum[frequency.index()] = (cosine + turned(sine)) * 0.5;
+            spectrum[frequency.mirror()] = (cosine.conj() + turned(sine.conj())) * 0.5;
         }
         let (columns, numbers) = if least > 0.0 {
             // Nine in ten columns of unmarked pictures cannot hold a peak that high, which is known before they are made.
