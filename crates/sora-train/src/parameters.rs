@@ -128,13 +128,31 @@ impl Parameters {
     /// Takes the values of all parameters whose names begin with `prefix`, but `except` these, from a
     /// safetensors file, where the prefix is left out. Names and shapes must be the same.
     pub(crate) fn begin_at(&mut self, file: &Path, prefix: &str, except: &[&str]) -> anyhow::Result<()> {
-        let tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(file)
-            .with_context(|| format!("weights {}", file.display()))?
-            .into_iter()
-            .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
-            .collect();
+        let tensors = read(file, prefix)?;
         let is_left_out = |name: &str| name.strip_prefix(prefix).is_none_or(|name| except.contains(&name));
         self.begin_with(&tensors, is_left_out).with_context(|| format!("weights {}", file.display()))
+    }
+
+    /// Takes the values of all parameters from a file of a network that was told less: a weight may have fewer columns (inputs)
+    /// there. What these do not fill is zero, so that this network begins by saying what that one said.
+    pub(crate) fn begin_at_less(&mut self, file: &Path) -> anyhow::Result<()> {
+        let mut tensors = read(file, "")?;
+        for (name, view) in self.named(&self.flat) {
+            let wanted = view.size();
+            let Some(tensor) = tensors.get_mut(name) else { continue };
+            let found = tensor.size();
+            let same_but_columns = wanted.len() > 1
+                && found.len() == wanted.len()
+                && (0..wanted.len())
+                    .all(|d| if d == 1 { found[d] < wanted[d] } else { found[d] == wanted[d] });
+            if same_but_columns {
+                let mut missing = wanted.clone();
+                missing[1] -= found[1];
+                *tensor =
+                    Tensor::cat(&[&*tensor, &tensor.new_zeros(missing, (tensor.kind(), tensor.device()))], 1);
+            }
+        }
+        self.begin_with(&tensors, |_| false).with_context(|| format!("weights {}", file.display()))
     }
 
     /// Takes the values of all parameters but those left out. Names and shapes must be the same.
@@ -217,6 +235,12 @@ impl Parameters {
             (entry.name.as_str(), value)
         })
     }
+}
+
+/// The tensors of a safetensors file, with a prefix before their names.
+fn read(file: &Path, prefix: &str) -> anyhow::Result<BTreeMap<String, Tensor>> {
+    let tensors = Tensor::read_safetensors(file).with_context(|| format!("weights {}", file.display()))?;
+    Ok(tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect())
 }
 
 impl Leaves {

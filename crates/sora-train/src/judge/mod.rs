@@ -283,7 +283,8 @@ impl Judge {
     #[cfg(test)]
     pub(crate) fn untrained(channels: i64, trusted: Vec<Question>) -> Self {
         let input = Input::Latents(channels);
-        let config = ProbeConfig { channels: [8, 16], token: 32, feature: 16, close: true, input };
+        let config =
+            ProbeConfig { channels: [8, 16], token: 32, feature: 16, close: true, compares: true, input };
         let (_, probe) = Parameters::build(Device::Cpu, 1, |w| Probe::new(w, &config)).expect("a probe");
         let count = channels as usize;
         Self { probe, trusted, statistics: Statistics { mean: vec![0.0; count], std: vec![1.0; count] } }

@@ -1,5 +1,6 @@
 //! What may happen to a picture without changing what it shows.
 
+use sora_diffusion::noise::seeded_noise;
 use sora_world::{Camera, Heading};
 use tch::{Device, Kind, Tensor};
 
@@ -38,6 +39,7 @@ impl Batch {
     /// The clips mirrored, shifted, blurred, tinted and made noisy, each in its own way.
     pub(crate) fn augmented(clips: &Clips, seeds: &mut Seeds) -> Self {
         let batch = Self::plain(clips);
+        // For what the step drops out; noise is seeded where it is drawn, as others may draw in between.
         tch::manual_seed(seeds.next_u64() as i64);
         let (mut videos, mut maps) = (Vec::new(), Vec::new());
         for i in 0..clips.len() as i64 {
@@ -88,7 +90,6 @@ fn moved(video: &Tensor, maps: &Tensor, seeds: &mut Seeds) -> (Tensor, Tensor) {
 /// Light, tint, blur in space and time, noise.
 fn degraded(video: Tensor, seeds: &mut Seeds) -> Tensor {
     let (t, _, _, _) = video.size4().expect("T 3 H W");
-    let options = (Kind::Float, Device::Cpu);
     let mut x = video;
     let contrast = f64::from(seeds.range(0.88, 1.1));
     let tint: [f32; 3] = std::array::from_fn(|_| seeds.range(-0.05, 0.05));
@@ -108,11 +109,11 @@ fn degraded(video: Tensor, seeds: &mut Seeds) -> Tensor {
         _ => {}
     }
     if seeds.below(3) == 0 {
-        x = &x + x.randn_like() * f64::from(seeds.range(0.01, 0.08));
+        x = &x + seeded_noise(seeds.next_u64(), &x.size()) * f64::from(seeds.range(0.01, 0.08));
     }
     if seeds.below(3) == 0 {
         // Blotches that come and go, as of latents that are slightly wrong.
-        let blotches = Tensor::randn([t, 3, 8, 8], options) * f64::from(seeds.range(0.02, 0.1));
+        let blotches = seeded_noise(seeds.next_u64(), &[t, 3, 8, 8]) * f64::from(seeds.range(0.02, 0.1));
         x += blotches.upsample_bilinear2d([SIDE, SIDE], false, None, None);
     }
     x.clamp(-1.0, 1.0)

@@ -19,7 +19,7 @@ use crate::video::clip_to_tensor;
 /// Scenes per shard; it also holds the copies that went through the VAE.
 pub(crate) const SHARD: u64 = 100;
 /// One scene in so many also goes through the VAE.
-const RECONSTRUCT_EVERY: u64 = 8;
+const RECONSTRUCT_EVERY: u64 = 16;
 /// Of these, one in two with noise added to its latents: the slips of a generator.
 const LATENT_NOISE: f64 = 0.25;
 

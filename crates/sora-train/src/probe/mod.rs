@@ -2,7 +2,7 @@
 //! shows.
 //!
 //! What it reads later is softer and noisier than a render, so renders are blurred, tinted and made noisy, and
-//! one scene in eight is also learned as a VAE gives it back. A run depends on its options alone: which clips a
+//! one scene in sixteen is also learned as a VAE gives it back. A run depends on its options alone: which clips a
 //! step sees does not depend on how fast they are rendered.
 
 pub(crate) mod accuracy;
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Run folder; a checkpoint in it is continued. Rendered clips are kept in its folder `clips`.
     #[arg(long, default_value = "runs/probe")]
     run: PathBuf,
-    /// Folder of a trained probe of the same sizes to begin at.
+    /// Folder of a trained probe of the same sizes to begin at; what that one was not told begins at zero.
     #[arg(long)]
     init: Option<PathBuf>,
     /// Scenes to learn.
@@ -229,7 +229,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = presets::settle(&args.run, ProbeConfig { channels, ..ProbeConfig::default() })?;
     let (mut parameters, probe) = Parameters::build(device, args.compute.seed, |w| Probe::new(w, &config))?;
     if let Some(init) = &args.init {
-        parameters.begin_at(&init.join(file::WEIGHTS), "", &[])?;
+        parameters.begin_at_less(&init.join(file::WEIGHTS))?;
     }
     let mut adam = AdamW::new(&parameters.flat, 0.05, 0.99).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;

@@ -3,9 +3,9 @@
 //! Every frame goes through a few 2-D convolutions (colours, the same brightened so that dark styles show,
 //! what changed since the frame before and since the first, coordinates). A per-frame head draws where the subject, its companion
 //! and the marks on the ground are; features are pooled over the picture and under these maps. The subject is cut
-//! out where its map says it is, always at one size, and goes through convolutions of its own: what it is and how
-//! it turns is learned once, not for every place. Dilated convolutions over time follow, then a feature vector for
-//! the clip and one linear head per question.
+//! out where its map says it is, always at one size, with what changed since it was cut out of the frame before, and goes
+//! through convolutions of its own: what it is and how it turns is learned once, not for every place. Dilated convolutions
+//! over time follow, then, with the marks that stay, a feature vector for the clip and one linear head per question.
 
 use serde::{Deserialize, Serialize};
 use sora_diffusion::weights::Weights;
@@ -45,6 +45,11 @@ pub(crate) struct ProbeConfig {
     /// Whether the subject is cut out and looked at closely.
     #[serde(default)]
     pub(crate) close: bool,
+    /// Whether frames are compared where something else than their place is the same: the subject, cut out, with itself
+    /// in the frame before, which shows whether it turns, and marks with those of the frames around, which shows whether
+    /// they stay, as trails do and shadows do not.
+    #[serde(default)]
+    pub(crate) compares: bool,
     /// What it looks at.
     #[serde(default)]
     pub(crate) input: Input,
@@ -90,7 +95,14 @@ impl Input {
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        Self { channels: [32, 96], token: 128, feature: 64, close: true, input: Input::Pixels }
+        Self {
+            channels: [32, 96],
+            token: 128,
+            feature: 64,
+            close: true,
+            compares: true,
+            input: Input::Pixels,
+        }
     }
 }
 
@@ -159,6 +171,7 @@ pub(crate) struct Reading {
 /// The network.
 pub(crate) struct Probe {
     input: Input,
+    compares: bool,
     stages: [Stage; 4],
     map_fine: Affine,
     map_coarse: Affine,
@@ -191,8 +204,9 @@ impl Probe {
         };
         let close = config.close.then(|| {
             let w = w.pp("close");
+            let compared = if config.compares { input.given() } else { 0 };
             let stages = [
-                Stage::new(&w.pp(0), input.seen(), c2, 3, 1)?,
+                Stage::new(&w.pp(0), input.seen() + compared, c2, 3, 1)?,
                 Stage::new(&w.pp(1), c2, c2, 4, 2)?,
                 Stage::new(&w.pp(2), c2, 2 * c2, 4, 2)?,
             ];
@@ -203,6 +217,7 @@ impl Probe {
         let (kernel, stride) = input.stem();
         Ok(Self {
             input,
+            compares: config.compares,
             stages: [
                 Stage::new(&w.pp("conv_in"), input.seen() + 2, c2, kernel, stride)?,
                 Stage::new(&w.pp("mix1"), c2, c2, 3, 1)?,
@@ -215,7 +230,10 @@ impl Probe {
             close: close.transpose()?,
             frame: Affine::new(&w.pp("frame"), &[token, pooled])?,
             over_time: (0..DILATIONS.len()).map(time).collect::<sora_diffusion::Result<_>>()?,
-            feature: Affine::new(&w.pp("feature"), &[config.feature, 2 * token])?,
+            feature: Affine::new(
+                &w.pp("feature"),
+                &[config.feature, 2 * token + if config.compares { STAYING } else { 0 }],
+            )?,
             heads: heads.collect::<sora_diffusion::Result<_>>()?,
             frame_heads: [
                 head("frame_colour", Question::Colour.classes(), token)?,
@@ -263,6 +281,12 @@ impl Probe {
         ];
         if let Some((stages, out)) = &self.close {
             let mut seen = self.input.cut_out(&x, &extents);
+            if self.compares {
+                let given = seen.narrow(1, 0, self.input.given());
+                let (_, c, h, w) = given.size4().expect("N C H W");
+                let changed = since_before(&given.view([b, t, c, h, w])).flatten(0, 1);
+                seen = Tensor::cat(&[seen, changed * 2.0], 1);
+            }
             for stage in stages {
                 seen = stage.forward(&seen);
             }
@@ -282,7 +306,11 @@ impl Probe {
         let x = x.relu();
         let mean = x.mean_dim([2i64].as_slice(), false, Kind::Float);
         let most = x.amax([2i64].as_slice(), false);
-        let feature = self.feature.linear(&Tensor::cat(&[mean, most], 1));
+        let mut known = vec![mean, most];
+        if self.compares {
+            known.push(staying(&weights.select(1, MAPS - 1).view([b, t, h, w])));
+        }
+        let feature = self.feature.linear(&Tensor::cat(&known, 1));
         let read = feature.relu().dropout(dropout, dropout > 0.0);
         Reading {
             answers: self.heads.iter().map(|head| head.linear(&read)).collect(),
@@ -318,8 +346,7 @@ impl Input {
     /// `[B, T, given, H, W]` → `[B·T, seen + 2, H, W]`: with what changed, column and row.
     fn inputs(self, clips: &Tensor) -> Tensor {
         let (b, t, _, h, w) = clips.size5().expect("B T C H W");
-        let first = clips.narrow(1, 0, 1);
-        let before = Tensor::cat(&[&first, &clips.narrow(1, 0, t - 1)], 1);
+        let changed = since_before(clips);
         let ramp = |n: i64| Tensor::linspace(-1.0, 1.0, n, (Kind::Float, clips.device()));
         let columns = ramp(w).view([1, 1, 1, 1, w]).expand([b, t, 1, h, w], false);
         let rows = ramp(h).view([1, 1, 1, h, 1]).expand([b, t, 1, h, w], false);
@@ -328,14 +355,51 @@ impl Input {
             Self::Pixels => {
                 // Brightened, so that dark styles show.
                 seen.push((clips * 0.5 + 0.5).clamp_min(0.0004).sqrt() * 2.0 - 1.0);
-                seen.push((clips - before) * 2.0);
-                seen.push((clips - first) * 2.0);
+                seen.push(changed * 2.0);
+                seen.push((clips - clips.narrow(1, 0, 1)) * 2.0);
             }
-            Self::Latents(_) => seen.push(clips - before),
+            Self::Latents(_) => seen.push(changed),
         }
         seen.extend([columns, rows]);
         Tensor::cat(&seen, 2).flatten(0, 1)
     }
+}
+
+/// What changed since the frame before, nothing in the first: `[B, T, C, H, W]`, as is the result.
+fn since_before(clips: &Tensor) -> Tensor {
+    let t = clips.size()[1];
+    clips - Tensor::cat(&[clips.narrow(1, 0, 1), clips.narrow(1, 0, t - 1)], 1)
+}
+
+/// What [`staying`] says of a clip.
+const STAYING: i64 = 4;
+/// Frames for which a mark must be there to be taken for one that stays.
+const STAYS: i64 = 5;
+/// Cells of a small mark.
+const SMALL: i64 = 8;
+
+/// Of marks in 0…1, `[B, T, H, W]`, those that stay for [`STAYS`] frames, give or take a cell: the strongest at any time and
+/// in the end, the mean of the [`SMALL`] strongest cells in the end, and how many cells there are then, in terms of 32.
+/// `[B, STAYING]`.
+pub(crate) fn staying(marks: &Tensor) -> Tensor {
+    let (_, t, h, w) = marks.size4().expect("B T H W");
+    let stays = STAYS.min(t);
+    // The least over frames is the largest of what is missing.
+    let missing: Tensor = 1.0 - marks.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false);
+    let held: Vec<Tensor> = (0..stays).map(|i| missing.narrow(1, i, t - stays + 1)).collect();
+    let held: Tensor = 1.0 - Tensor::stack(&held, 0).amax([0i64].as_slice(), false); // [B, T - stays + 1, H, W]
+    let last = held.select(1, t - stays).flatten(1, 2);
+    let small = last.topk(SMALL.min(h * w), 1, true, true).0;
+    let dims = [1i64];
+    Tensor::stack(
+        &[
+            held.flatten(1, 3).amax(dims.as_slice(), false),
+            last.amax(dims.as_slice(), false),
+            small.mean_dim(dims.as_slice(), false, Kind::Float),
+            last.sum_dim_intlist(dims.as_slice(), false, Kind::Float) / 32.0,
+        ],
+        1,
+    )
 }
 
 /// Area, centre and mean square distances from it of each map: `[N, MAPS, H, W]` → `[N, MAPS, 5]`.

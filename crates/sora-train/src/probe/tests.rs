@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::accuracy::measure;
 use super::clips::{Clips, Source};
-use super::network::{Input, MAP_SIDE, MAPS, Probe, ProbeConfig, SIDE, WINDOW};
+use super::network::{Input, MAP_SIDE, MAPS, Probe, ProbeConfig, SIDE, WINDOW, staying};
 use super::{MARKED, augment::Batch, available, file, losses, marked};
 use crate::data::{DomainChoice, Purpose};
 use crate::optimizer::AdamW;
@@ -12,7 +12,14 @@ use crate::parameters::Parameters;
 use crate::seeds::Seeds;
 
 fn toy() -> ProbeConfig {
-    ProbeConfig { channels: [8, 16], token: 32, feature: 16, close: true, input: Input::Pixels }
+    ProbeConfig {
+        channels: [8, 16],
+        token: 32,
+        feature: 16,
+        close: true,
+        compares: true,
+        input: Input::Pixels,
+    }
 }
 
 fn build(config: &ProbeConfig) -> (Parameters, Probe) {
@@ -97,7 +104,7 @@ fn a_probe_comes_back_from_disk_and_another_size_does_not() {
     file::write(dir.path(), &parameters, &parameters.flat, &card).expect("written");
     let (read, read_card) = file::open(dir.path(), Device::Cpu).expect("read");
     assert_eq!(read_card, card);
-    let clip = Tensor::rand([1, 5, 3, SIDE, SIDE], (Kind::Float, Device::Cpu));
+    let clip = Batch::plain(&few(1)).video;
     let difference = (probe.forward(&clip).feature - read.forward(&clip).feature).abs().max();
     assert!(difference.double_value(&[]) < 0.05, "half precision: {difference}");
 
@@ -138,4 +145,40 @@ fn clips_with_marks_are_found_and_drawn_often_until_the_last_third() {
     let _ = clips.maps.select(0, 1).select(1, 0).fill_(255);
     assert_eq!(clips.marked_rows(), [2]);
     assert_eq!([0, 66, 67, 99].map(|step| marked(step, 101)), [MARKED, MARKED, 0, 0]);
+}
+
+#[test]
+fn a_probe_that_compares_begins_by_saying_what_one_that_does_not_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let less = ProbeConfig { compares: false, ..toy() };
+    let (parameters, former) = build(&less);
+    let named: Vec<_> = parameters.named(&parameters.flat).collect();
+    Tensor::write_safetensors(&named, dir.path().join(file::WEIGHTS)).expect("written");
+    let (mut parameters, probe) = build(&toy());
+    let clip = Batch::plain(&few(2)).video;
+    let differs = |probe: &Probe| (probe.forward(&clip).feature - former.forward(&clip).feature).abs().max();
+    assert!(differs(&probe).double_value(&[]) > 1e-2);
+    parameters.begin_at_less(&dir.path().join(file::WEIGHTS)).expect("fewer columns");
+    assert!(differs(&probe).double_value(&[]) < 1e-4);
+    let (mut other, _) = build(&ProbeConfig { channels: [8, 24], ..toy() });
+    let error = other.begin_at_less(&dir.path().join(file::WEIGHTS)).expect_err("another size");
+    assert!(format!("{error:#}").contains("wants"), "{error:#}");
+}
+
+#[test]
+fn a_trail_stays_and_a_shadow_does_not() {
+    let marks = Tensor::zeros([2, 9, 6, 6], (Kind::Float, Device::Cpu));
+    for frame in 0..9 {
+        // The first clip's mark goes on to another cell with each frame, the second's gets longer.
+        let _ = marks.get(0).get(frame).view(-1).narrow(0, 4 * frame, 1).fill_(0.9);
+        let _ = marks.get(1).get(frame).view(-1).narrow(0, 0, frame + 1).fill_(0.9);
+    }
+    let told = staying(&marks);
+    let values = Vec::<Vec<f64>>::try_from(&told).expect("numbers");
+    assert!(values[0].iter().all(|value| *value < 1e-6), "{values:?}");
+    assert!((values[1][0] - 0.9).abs() < 1e-6 && (values[1][1] - 0.9).abs() < 1e-6, "{values:?}");
+    // The five cells of five frames ago, and those beside them.
+    assert!((values[1][3] - 0.9 * 12.0 / 32.0).abs() < 1e-6, "{values:?}");
+    // A clip of fewer frames has none that is missing.
+    assert_eq!(staying(&marks.narrow(1, 0, 2)).size(), [2, 4]);
 }
