@@ -226,10 +226,10 @@ fn add_rotated(out: &mut [Complex32], raster: &Raster<'_>, u: &[f64], v: f64, (s
     }
     for (i, out) in out.iter_mut().enumerate().take(u.len()) {
         if inside[i] {
-            let at = tops[i] as usize * width + lefts[i] as usize;
-            let [above, below] = [&image[at..at + 2], &image[at + width..at + width + 2]];
-            let above = above[0] + (above[1] - above[0]) * s[i];
-            let below = below[0] + (below[1] - below[0]) * s[i];
+            // The four around it: from the first to the last, so that one check of bounds does.
+            let around = &image[tops[i] as usize * width + lefts[i] as usize..][..width + 2];
+            let above = around[0] + (around[1] - around[0]) * s[i];
+            let below = around[width] + (around[width + 1] - around[width]) * s[i];
             *out += above + (below - above) * t[i];
         }
     }

@@ -224,8 +224,8 @@ impl<'a> Search<'a> {
     /// The candidate moved to the best fraction of a chip and the best phase, near where it is.
     fn settle(&self, candidate: Candidate, pilot: &Pilot, first_step: f64) -> Candidate {
         let norms = pilot.norms();
-        let value = |shift: (f64, f64)| {
-            let (cosine, sine) = self.correlate(pilot, shift);
+        let value = |phases: &Phases| {
+            let (cosine, sine) = self.correlate(pilot, phases);
             let phase = if self.sight.still {
                 if cosine < 0.0 { std::f64::consts::PI } else { 0.0 }
             } else {
@@ -234,15 +234,19 @@ impl<'a> Search<'a> {
             let z = (phase.cos() * cosine + phase.sin() * sine) / norms.at(phase);
             (z, phase)
         };
-        let mut best = (value(candidate.shift), candidate.shift);
+        let mut phases = Phases::new(candidate.shift);
+        let mut best = (value(&phases), candidate.shift);
         let mut step = first_step;
         while step > 0.03 {
-            let before = best.1;
+            let (before, around) = (best.1, phases.clone());
             for (x, y) in [(-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0)] {
                 let shift = (before.0 + x * step, before.1 + y * step);
-                let found = value(shift);
+                // The other axis stays as it is.
+                let moved = if y == 0.0 { around.with_across(shift.0) } else { around.with_down(shift.1) };
+                let found = value(&moved);
                 if found.0 > best.0.0 {
                     best = (found, shift);
+                    phases = moved;
                 }
             }
             if best.1 == before {
@@ -254,9 +258,8 @@ impl<'a> Search<'a> {
         Candidate { shift: (wrap(shift.0), wrap(shift.1)), phase, z, ..candidate }
     }
 
-    fn correlate(&self, pilot: &Pilot, shift: (f64, f64)) -> (f64, f64) {
+    fn correlate(&self, pilot: &Pilot, phases: &Phases) -> (f64, f64) {
         let (mut cosine, mut sine) = (0.0, 0.0);
-        let phases = Phases::new(shift);
         for (i, frequency) in self.carriers.pilot.iter().enumerate() {
             let turn = phases.of(frequency.both()) * self.carriers.pilot_signs[i].conj();
             cosine += f64::from((turn * pilot.cosine[i]).re);
@@ -375,23 +378,37 @@ impl Norms {
     }
 }
 
+/// The factors that undo a shift along one axis, by cycles per tile from none on.
+type Turns = [Complex64; REACH + 1];
+
 /// The factors that undo a shift of the pattern, by frequency.
+#[derive(Clone)]
 pub(crate) struct Phases {
-    /// By cycles per tile, from none on.
-    across: [Complex64; REACH + 1],
-    down: [Complex64; REACH + 1],
+    across: Turns,
+    down: Turns,
+}
+
+fn turns(shift: f64) -> Turns {
+    std::array::from_fn(|cycles| Complex64::cis(TAU * cycles as f64 * shift / TILE as f64))
 }
 
 impl Phases {
     pub(crate) fn new((across, down): (f64, f64)) -> Self {
-        let of = |shift: f64| {
-            std::array::from_fn(|cycles| Complex64::cis(TAU * cycles as f64 * shift / TILE as f64))
-        };
-        Self { across: of(across), down: of(down) }
+        Self { across: turns(across), down: turns(down) }
+    }
+
+    /// Those of another shift across.
+    fn with_across(&self, shift: f64) -> Self {
+        Self { across: turns(shift), down: self.down }
+    }
+
+    /// Those of another shift down.
+    fn with_down(&self, shift: f64) -> Self {
+        Self { across: self.across, down: turns(shift) }
     }
 
     pub(crate) fn of(&self, (column, row): (i32, i32)) -> Complex32 {
-        let part = |phases: &[Complex64; REACH + 1], cycles: i32| {
+        let part = |phases: &Turns, cycles: i32| {
             let phase = phases[cycles.unsigned_abs() as usize];
             if cycles < 0 { phase.conj() } else { phase }
         };
