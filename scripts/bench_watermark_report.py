@@ -189,7 +189,8 @@ def security(results):
             verdict = "only where it is claimed"
         if line["conflict"]:
             verdict += ", conflict reported"
-        row, z = line["row"].replace("|", " "), max(line["z"], line["known_z"] or 0)
+        # Where no id is accepted, what was decoded by chance says nothing; how near the claimed one came does.
+        row, z = line["row"].replace("|", " "), line["z"] if line["accepted"] else line["known_z"] or 0
         out.append(f"| {row} | {line['psnr']:.1f} | {verdict} | {z:.0f} |")
     return [*out, ""]
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use tch::{Device, Tensor};
 
-use crate::optimizer::AdamW;
+use crate::optimizer::{AdamW, is_finite};
 use crate::parameters::Parameters;
 
 /// What a run keeps beside its parameters, by name.
@@ -62,6 +62,10 @@ pub(crate) fn save(path: &Path, parameters: &Parameters, adam: &AdamW) -> anyhow
 }
 
 /// The same, with what else it needs: in one file, so that all of it is of the same step.
+///
+/// # Errors
+/// If something that learns is not finite, what was saved before stays: there is no going on from such a
+/// checkpoint.
 pub(crate) fn save_with(
     path: &Path,
     parameters: &Parameters,
@@ -69,6 +73,14 @@ pub(crate) fn save_with(
     beside: &Beside,
 ) -> anyhow::Result<()> {
     let state = state(parameters, adam);
+    for (name, tensor) in &state {
+        anyhow::ensure!(
+            is_finite(tensor),
+            "{name} of step {} has values that are not finite: {} is not written, and is as it was",
+            adam.step,
+            path.display()
+        );
+    }
     let own = state.iter().map(|(name, tensor)| (*name, tensor));
     let tensors: Vec<(&str, &Tensor)> =
         own.chain(beside.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
@@ -134,4 +146,38 @@ pub(crate) fn write_whole(
         let _ = fs::remove_file(temporary);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_does_not_replace_the_last_good_checkpoint() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("checkpoint.safetensors");
+        let build = || Parameters::build(Device::Cpu, 1, |w| w.get("weight", &[3])).expect("a network");
+        let (mut parameters, _) = build();
+        let mut adam = AdamW::new(&parameters.flat, 0.0, 0.9);
+        adam.step = 4;
+        save(&path, &parameters, &adam).expect("finite");
+        let before = fs::read(&path).expect("a checkpoint");
+        adam.step = 5;
+        for spoilt in [f64::NAN, f64::INFINITY] {
+            let _ = tch::no_grad(|| parameters.flat.narrow(0, 1, 1).fill_(spoilt));
+            let error = save(&path, &parameters, &adam).expect_err("not finite");
+            let said = error.to_string();
+            assert!(
+                said.contains("parameters of step 5") && said.contains("checkpoint.safetensors"),
+                "{said}"
+            );
+            assert!(fs::read(&path).expect("still there") == before);
+        }
+        // Only the average is spoilt: it is what the later stages read.
+        (parameters, _) = build();
+        let _ = tch::no_grad(|| adam.average.narrow(0, 0, 1).fill_(f64::NAN));
+        let error = save(&path, &parameters, &adam).expect_err("not finite");
+        assert!(error.to_string().contains("average of step 5"), "{error}");
+        assert!(fs::read(&path).expect("still there") == before);
+    }
 }

@@ -19,7 +19,7 @@ use crate::{checkpoint, distil};
 /// Options of `sora-train export`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Directory to write; replaced as a whole.
+    /// Directory to write; a model in it is replaced as a whole, anything else is left alone.
     #[arg(long, default_value = "models/sora-tiny")]
     out: PathBuf,
     /// Run folder of the VAE.
@@ -63,26 +63,98 @@ const DIFFUSERS_VERSION: &str = "0.42.1";
 
 /// Writes beside the old directory, then replaces it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut name = args.out.clone().into_os_string();
-    name.push(".part");
-    let part = PathBuf::from(name);
+    let out = args.out.as_path();
+    let (part, old) = (beside(out, ".part")?, beside(out, ".old")?);
+    if old.exists() {
+        anyhow::ensure!(
+            !out.exists() && old.join(INDEX).is_file(),
+            "{} is in the way: a former export has left it, the model that it replaced; remove it",
+            old.display()
+        );
+        // A former export was killed when it had put the model aside.
+        fs::rename(&old, out).with_context(|| format!("putting {} back", old.display()))?;
+    }
+    check(args)?;
     if part.exists() {
         fs::remove_dir_all(&part)?;
     }
     write_all(args, &part).with_context(|| format!("writing {}", part.display()))?;
     // The card is written by people; it stays.
-    let card = args.out.join("CARD.md");
+    let card = out.join("CARD.md");
     if card.exists() {
         fs::copy(&card, part.join("CARD.md"))?;
     }
-    if args.out.exists() {
-        fs::remove_dir_all(&args.out)?;
-    }
-    fs::rename(&part, &args.out)?;
-    sora_model::ModelDir::open(&args.out)?;
+    sora_model::ModelDir::open(&part)?;
+    replace(out, &part, &old)?;
     // Beside the command that the transformer was trained with.
     Run::note(&args.transformer)?;
-    println!("{} written", args.out.display());
+    println!("{} written", out.display());
+    Ok(())
+}
+
+/// What makes a directory a model directory.
+const INDEX: &str = "model_index.json";
+
+/// The folder of this name with something behind it.
+fn beside(folder: &Path, ending: &str) -> anyhow::Result<PathBuf> {
+    let name = folder.file_name();
+    let name = name.with_context(|| format!("out is \"{}\", it must name a folder", folder.display()))?;
+    let mut name = name.to_owned();
+    name.push(ending);
+    Ok(folder.with_file_name(name))
+}
+
+/// Fails if something would be lost that is no model, or that this export reads.
+fn check(args: &Args) -> anyhow::Result<()> {
+    let out = args.out.as_path();
+    if !out.exists() {
+        return Ok(());
+    }
+    anyhow::ensure!(out.is_dir(), "out is {}, which is there and no folder", out.display());
+    let files = fs::read_dir(out).with_context(|| format!("out is {}", out.display()))?.count();
+    anyhow::ensure!(
+        files == 0 || out.join(INDEX).is_file(),
+        "out is {}, which is not empty and no model directory, it has no {INDEX}: it is not replaced, name \
+         another folder",
+        out.display()
+    );
+    let resolved = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
+    let whole = resolved(out)?;
+    let inputs = [("vae", Some(&args.vae)), ("transformer", Some(&args.transformer))];
+    let inputs = inputs
+        .into_iter()
+        .chain([("tokenizer", Some(&args.tokenizer)), ("enhancer", args.enhancer.as_ref())]);
+    for (name, input) in inputs.filter_map(|(name, input)| Some((name, input?))) {
+        // What is not there is named when it is read.
+        let Ok(input) = input.canonicalize() else { continue };
+        // A model that is continued keeps its tokenizer, which is copied before the old one goes.
+        let is_kept = name == "tokenizer" && input == whole.join("tokenizer");
+        anyhow::ensure!(
+            is_kept || !input.starts_with(&whole),
+            "out is {}, which holds the {name} that is read, {}: it is not replaced, name another folder",
+            out.display(),
+            input.display()
+        );
+    }
+    Ok(())
+}
+
+/// Puts `part` in the place of `out`, which is at `old` meanwhile, and comes back if it fails.
+fn replace(out: &Path, part: &Path, old: &Path) -> anyhow::Result<()> {
+    let is_there = out.symlink_metadata().is_ok();
+    if is_there {
+        fs::rename(out, old).with_context(|| format!("renaming {} to {}", out.display(), old.display()))?;
+    }
+    if let Err(error) = fs::rename(part, out) {
+        if is_there {
+            fs::rename(old, out)
+                .with_context(|| format!("renaming {} back to {}", old.display(), out.display()))?;
+        }
+        return Err(error).with_context(|| format!("renaming {} to {}", part.display(), out.display()));
+    }
+    if is_there {
+        fs::remove_dir_all(old).with_context(|| format!("removing {}", old.display()))?;
+    }
     Ok(())
 }
 
@@ -152,7 +224,7 @@ fn write_all(args: &Args, out: &Path) -> anyhow::Result<()> {
     }
     write_json(&out.join("scheduler/scheduler_config.json"), &config)?;
     write_json(
-        &out.join("model_index.json"),
+        &out.join(INDEX),
         &json!({
             "_class_name": "WanPipeline",
             "_diffusers_version": DIFFUSERS_VERSION,
@@ -245,4 +317,36 @@ fn merge(config: &mut serde_json::Value, class: &str, values: serde_json::Value)
 fn write_json(path: &Path, value: &serde_json::Value) -> anyhow::Result<()> {
     fs::write(path, serde_json::to_string_pretty(value)? + "\n")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_cannot_be_replaced_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [out, part, old] = ["model", "model.part", "model.old"].map(|name| dir.path().join(name));
+        fs::create_dir(&out).expect("a folder");
+        fs::write(out.join(INDEX), "old").expect("written");
+        let error = replace(&out, &part, &old).expect_err("there is no new one");
+        assert!(error.to_string().contains("model.part"), "{error}");
+        assert_eq!(fs::read_to_string(out.join(INDEX)).expect("still there"), "old");
+        fs::create_dir(&part).expect("a folder");
+        fs::write(part.join(INDEX), "new").expect("written");
+        replace(&out, &part, &old).expect("replaced");
+        assert_eq!(fs::read_to_string(out.join(INDEX)).expect("there"), "new");
+        assert!(!old.exists() && !part.exists());
+    }
+
+    #[test]
+    fn what_is_beside_a_folder_is_not_in_it() {
+        for out in ["models/a", "models/a/"] {
+            assert_eq!(beside(Path::new(out), ".part").expect("a name"), Path::new("models/a.part"));
+        }
+        for out in ["", ".", "..", "/"] {
+            let error = beside(Path::new(out), ".part").expect_err(out);
+            assert!(error.to_string().contains("it must name a folder"), "{error}");
+        }
+    }
 }

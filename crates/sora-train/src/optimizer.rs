@@ -77,7 +77,8 @@ impl AdamW {
     /// One step. Returns the norm of the gradient before clipping.
     ///
     /// # Errors
-    /// If the gradient is not finite: nothing has been changed then.
+    /// If the gradient is not finite: nothing has been changed then. If the parameters are not finite
+    /// afterwards: they are of no use any more, and must not be saved.
     pub(crate) fn step(&mut self, flat: &mut Tensor, gradient: &Tensor, rate: f64) -> anyhow::Result<f64> {
         let _no_grad = tch::no_grad_guard();
         let norm = gradient.norm().double_value(&[]);
@@ -102,11 +103,23 @@ impl AdamW {
         }
         let _ = flat.g_mul_scalar_(1.0 - rate * self.weight_decay);
         *flat -= update * rate;
+        if !is_finite(flat) {
+            bail!(
+                "the parameters of step {} are not finite, at a learning rate of {rate}; the last \
+                 checkpoint is unharmed",
+                self.step
+            );
+        }
         // Early on a long average would mostly remember the start.
         let decay = self.average_decay.min((1.0 + self.step as f64) / (10.0 + self.step as f64));
         let _ = self.average.lerp_(flat, 1.0 - decay);
         Ok(norm)
     }
+}
+
+/// Whether every value of a tensor is a finite number.
+pub(crate) fn is_finite(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) != 0
 }
 
 /// Linear warm-up, then a cosine down to a twentieth.
@@ -153,6 +166,16 @@ mod tests {
         assert!(adam.step(&mut x, &Tensor::from_slice(&[f32::NAN, 0.0]), 0.1).is_err());
         assert_eq!(Vec::<f32>::try_from(&x).expect("floats"), [1.0, 2.0]);
         assert_eq!(adam.step, 0);
+    }
+
+    #[test]
+    fn a_step_to_parameters_that_are_not_numbers_is_an_error() {
+        let gradient = Tensor::from_slice(&[1.0f32, -1.0]);
+        let mut x = Tensor::from_slice(&[1.0f32, 2.0]);
+        let mut adam = AdamW::new(&x, 0.1, 0.9);
+        adam.step(&mut x, &gradient, 0.1).expect("finite");
+        let error = adam.step(&mut x, &gradient, 1e45).expect_err("infinite");
+        assert!(error.to_string().contains("the parameters of step 2 are not finite"), "{error}");
     }
 
     #[test]

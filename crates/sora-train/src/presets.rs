@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use sora_model::config::{TextEncoderConfig, TransformerConfig, VaeConfig};
 
 use crate::checkpoint::write_whole;
@@ -25,7 +26,7 @@ pub(crate) enum VaePreset {
 /// Which text encoder and transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TransformerPreset {
-    /// 0.8 M parameters: the smallest of the scaling study.
+    /// 0.7 M parameters: the smallest of the scaling study.
     Xxs,
     /// 2 M parameters: what the other studies use.
     Xs,
@@ -115,16 +116,38 @@ const FILE: &str = "config.json";
 pub(crate) fn settle<T: Serialize + DeserializeOwned + PartialEq>(dir: &Path, fresh: T) -> anyhow::Result<T> {
     let path = dir.join(FILE);
     if let Some(held) = held::<T>(dir)? {
-        anyhow::ensure!(
-            held == fresh,
-            "{} describes another network than the one asked for: use another run folder, or the preset it was begun with",
-            path.display()
-        );
+        if held != fresh {
+            let differs = difference("", &serde_json::to_value(&held)?, &serde_json::to_value(&fresh)?);
+            let differs = differs.map_or_else(String::new, |differs| format!(" ({differs})"));
+            anyhow::bail!(
+                "{} describes another network than the one asked for{differs}: use another run folder, \
+                 or the preset it was begun with",
+                path.display()
+            );
+        }
         return Ok(held);
     }
     let json = serde_json::to_string_pretty(&fresh)? + "\n";
     write_whole(&path, |p| Ok(fs::write(p, json)?))?;
     Ok(fresh)
+}
+
+/// Names the first field that is not the same, and what it is.
+fn difference(name: &str, held: &Value, fresh: &Value) -> Option<String> {
+    let inner = |field: &str| if name.is_empty() { field.to_owned() } else { format!("{name}.{field}") };
+    match (held, fresh) {
+        _ if held == fresh => None,
+        (Value::Object(a), Value::Object(b)) => {
+            let of = |map: &Map<String, Value>, field: &str| map.get(field).cloned().unwrap_or(Value::Null);
+            let fields = a.keys().chain(b.keys().filter(|field| !a.contains_key(*field)));
+            fields.filter_map(|field| difference(&inner(field), &of(a, field), &of(b, field))).next()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let pairs = a.iter().zip(b).enumerate();
+            pairs.filter_map(|(i, (a, b))| difference(&format!("{name}[{i}]"), a, b)).next()
+        }
+        _ => Some(format!("its {name} is {held}, asked for is {fresh}")),
+    }
 }
 
 /// The config of a folder, if it holds one already.
@@ -138,4 +161,30 @@ pub(crate) fn read<T: DeserializeOwned>(dir: &Path) -> anyhow::Result<T> {
     let text = fs::read_to_string(&path)
         .with_context(|| format!("{}: is {} the folder of a run?", path.display(), dir.display()))?;
     serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_other_sizes_is_refused_with_the_first_that_differs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        settle(dir.path(), VaePreset::Tiny.config()).expect("a new folder");
+        settle(dir.path(), VaePreset::Tiny.config()).expect("the same again");
+        let error = settle(dir.path(), VaePreset::Full.config()).expect_err("another");
+        let said = error.to_string();
+        assert!(said.contains("its base_dim is 16, asked for is 32"), "{said}");
+        assert!(said.contains(dir.path().to_str().expect("UTF-8")), "{said}");
+    }
+
+    #[test]
+    fn differences_are_found_inside() {
+        let of = |z_dim, heads: u32| serde_json::json!({ "a": [1, z_dim], "b": { "heads": heads }, "c": 1 });
+        assert_eq!(difference("", &of(8, 1), &of(8, 1)), None);
+        let said = difference("", &of(8, 1), &of(16, 2)).expect("they differ");
+        assert_eq!(said, "its a[1] is 8, asked for is 16");
+        let said = difference("", &of(8, 1), &of(8, 2)).expect("they differ");
+        assert_eq!(said, "its b.heads is 1, asked for is 2");
+    }
 }

@@ -53,14 +53,14 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 32)]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 4e-3)]
+    #[arg(long, default_value_t = 4e-3, value_parser = crate::run::rate)]
     learning_rate: f64,
     #[command(flatten)]
     compute: Compute,
     #[command(flatten)]
     sharing: Sharing,
     /// Steps between checkpoints and sample sheets.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
 }
 
@@ -104,9 +104,9 @@ fn difference(encoder: &SourceEncoder, Part { source, target, embeds }: &Part) -
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     use sora_model::config::Config;
+    args.sharing.check(args.batch)?;
     let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
-    args.sharing.check(args.batch)?;
     let configs: Configs = presets::read(&args.student)?;
     let encoder = SourceEncoderConfig { channels: args.channels, num_layers: args.layers };
     encoder.check()?;
@@ -126,6 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Parameters::build(device, args.compute.seed, |weights| sizes.build(weights))?;
     let mut adam = AdamW::new(&parameters.flat, 1e-3, 0.998).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     let mut replicas = (0..args.sharing.replicas)
         .map(|_| parameters.replica_in(|name| args.sharing.dtype.kind(name), |weights| sizes.build(weights)))
         .collect::<anyhow::Result<Vec<(Leaves, SourceEncoder)>>>()?;
@@ -164,7 +165,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
-            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
             let rows = parameters.with_values(&adam.average, || {
                 pairs.sheet((&vae, &configs.statistics), device, |prompts, source, _| {
@@ -174,6 +174,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 })
             });
             sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
+            // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
         }
     }
     bar.finish();

@@ -79,7 +79,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, value_parser = crate::run::rate)]
     learning_rate: f64,
     /// Use Muon for the weight matrices (see `optimizer.rs`); pays from batches of about 32 on.
     #[arg(long)]
@@ -89,7 +89,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     sharing: Sharing,
     /// Steps between checkpoints and sample sheets.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
     /// Keep what every checkpoint has learned: a run folder for each, `step-NNNNNN`, that `export` takes.
     #[arg(long)]
@@ -109,7 +109,7 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     number_within(text, 0.0..=1.0)
 }
 
-/// A weight of a loss, or a learning rate.
+/// A weight of a loss.
 pub(crate) fn weight(text: &str) -> Result<f64, String> {
     number_within(text, 0.0..=100.0)
 }
@@ -306,9 +306,9 @@ pub(crate) fn in_parallel<W: Send, P: Send>(
 
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    args.sharing.check(args.batch)?;
     let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
-    args.sharing.check(args.batch)?;
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
     let data = Dataset::open(&args.latents)?;
     let z_dim = data.buckets[0].latents.size()[1];
@@ -337,6 +337,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         adam = adam.with_muon(parameters.hidden_matrices());
     }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     let mut replicas = (0..args.sharing.replicas)
         .map(|_| {
             let (leaves, model) = parameters.replica_in(
@@ -402,7 +403,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
-            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             if args.keep {
                 let kept = run.file(&format!("step-{:06}", step + 1));
                 let kept = Run::create(&kept, Some(args.compute.seed))?;
@@ -433,6 +433,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
             }
+            // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
         }
     }
     bar.finish();

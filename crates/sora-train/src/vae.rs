@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use sora_diffusion::models::AutoencoderKlWan;
+use sora_model::config::VaeConfig;
 use sora_world::Size;
 use tch::{Kind, Tensor};
 
@@ -48,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 9)]
     frames: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, value_parser = crate::run::rate)]
     learning_rate: f64,
     /// Weight of the Kullback-Leibler term, per latent value.
     #[arg(long, default_value_t = 5e-4)]
@@ -77,7 +78,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     compute: Compute,
     /// Steps between checkpoints and sample sheets.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
     /// Clips of the sample sheets and the PSNR beside them.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
@@ -281,8 +282,28 @@ impl std::ops::Add for Errors {
     }
 }
 
+/// Fails if crops or clips are not of whole latent positions.
+fn check(args: &Args, config: &VaeConfig) -> anyhow::Result<()> {
+    anyhow::ensure!(args.batch > 0, "batch is 0, it must be at least 1");
+    let side = config.scale_factor_spatial as u32;
+    let crop = args.crop;
+    anyhow::ensure!(
+        crop > 0 && crop.is_multiple_of(side),
+        "crop is {crop}, it must be a multiple of {side}, and at least {side}"
+    );
+    // Of one latent frame alone nothing changes.
+    let (frames, factor) = (args.frames, config.temporal_scale_factor() as usize);
+    anyhow::ensure!(
+        frames > factor && (frames - 1).is_multiple_of(factor),
+        "frames is {frames}, it must be 1 + a multiple of {factor}, and at least {}",
+        1 + factor
+    );
+    Ok(())
+}
+
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    check(args, &args.preset.config())?;
     let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
     let config = presets::settle(&args.run, args.preset.config())?;
@@ -295,6 +316,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         adam.average.copy_(&parameters.flat);
     }
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     eprintln!("VAE: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
     // In `decoder_only` runs the encoder's part of the parameters is put back after every step. It is the average,
@@ -361,12 +383,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.set_message(format!("reconstruction {:.4} kl {:.2}", figures[0], figures[4]));
         bar.inc(1);
         if step == 0 || (step + 1) % args.every == 0 || step + 1 == args.steps {
-            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             let rows = held_out_sheet(&vae, &held_out, device);
             let db: Vec<f64> = rows.chunks(2).map(|pair| psnr(&pair[0], &pair[1])).collect();
             let mean = db.iter().sum::<f64>() / db.len() as f64;
             bar.suspend(|| eprintln!("step {}: held-out PSNR {db:.1?}, mean {mean:.2} dB", step + 1));
             sheet::write(&run.file(&format!("sheet-{:06}.png", step + 1)), &rows)?;
+            // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
         }
     }
     bar.finish();

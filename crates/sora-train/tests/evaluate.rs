@@ -50,6 +50,27 @@ fn a_small_evaluation_leaves_a_report() {
 }
 
 #[test]
+fn streams_are_asked_for_as_told_and_on_record_without_their_pictures() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let more = ["--measures", "drift", "--streams", "1", "--minutes", "0.05", "--steps", "1", "--captions"];
+    let table = |captions: &str| {
+        let out = dir.path().join(captions);
+        // A folder in the place of a picture, as a machine without fonts: it cannot be drawn.
+        fs::create_dir_all(out.join("drift-0.05min-sheet.png")).expect("a folder");
+        let said = fails(&out, &[&more[..], &[captions, "--size", "96x96x17"]].concat());
+        assert!(said.contains("Drift") && said.contains("drift-0.05min-sheet.png"), "{said}");
+        let read = |name: &str| fs::read_to_string(out.join(name)).expect(name);
+        assert!(read("report.json").contains("drift 0.05 min border change"), "{}", read("report.json"));
+        assert!(read("report.md").contains("1 streams of 0.05 min"), "{}", read("report.md"));
+        read("drift-0.05min.csv")
+    };
+    let (short, detailed) = (table("short"), table("detailed"));
+    let caption = |table: &str| table.lines().nth(1).and_then(|row| row.split(',').next()).map(str::to_owned);
+    assert_eq!(caption(&short), caption(&detailed), "what is asked about is what the short caption names");
+    assert_ne!(short, detailed, "another prompt makes another stream");
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let out = dir.path().join("out");
@@ -59,8 +80,13 @@ fn what_cannot_be_evaluated_is_named() {
 
     let said = fails(&out, &["--probe", empty]);
     assert!(said.contains("probe.json") && said.contains(empty), "{said}");
+    fs::write(out.join("report.json"), "hours").expect("written");
     let said = fails(&out, &["--probe", "crates/sora-train/probe", "--model", empty]);
     assert!(said.contains("model_index.json") && said.contains(empty), "{said}");
+    let names: Vec<_> =
+        fs::read_dir(&out).expect("a folder").map(|entry| entry.expect("one").file_name()).collect();
+    assert_eq!(names, ["report.json"], "nothing is written before there is something to measure");
+    assert_eq!(fs::read_to_string(out.join("report.json")).expect("the former report"), "hours");
     let said = fails(&out, &["--clips", "2"]);
     assert!(said.contains("clips is 2"), "{said}");
     let said = fails(&out, &["--device", "cuda:99"]);

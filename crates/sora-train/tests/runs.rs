@@ -46,14 +46,15 @@ fn folder() -> (TempDir, PathBuf) {
     (dir, run)
 }
 
-/// Figures of every step in a table, the last line of a step where it was taken twice.
+/// Figures of every step in a table, in which each step has one line.
 fn figures(run: &Path, table: &str) -> BTreeMap<usize, String> {
     let text = fs::read_to_string(run.join(table)).expect("a table");
     let mut figures = BTreeMap::new();
     for line in text.lines().skip(1) {
         let (step, rest) = line.split_once(',').expect("a step and its figures");
         let step: usize = step.parse().expect("a number");
-        figures.split_off(&step);
+        let last = figures.last_key_value().map_or(0, |(last, _)| *last);
+        assert!(last < step, "step {step} comes after step {last}: {text}");
         figures.insert(step, rest.to_owned());
     }
     figures
@@ -105,6 +106,22 @@ fn a_full_disk_leaves_the_last_good_checkpoint() {
 }
 
 #[test]
+fn what_belongs_to_a_step_is_there_before_its_checkpoint() {
+    let (_dir, run_dir) = folder();
+    succeeds(vae(&run_dir, 1, &[]));
+    let before = fs::read(run_dir.join("checkpoint.safetensors")).expect("a checkpoint");
+    let sheet = run_dir.join("sheet-000002.png");
+    fs::create_dir(&sheet).expect("a folder in its place");
+    let said = fails(vae(&run_dir, 3, &[]));
+    assert!(said.contains("sheet-000002.png"), "{said}");
+    assert!(fs::read(run_dir.join("checkpoint.safetensors")).expect("there") == before, "it is of step 1");
+    fs::remove_dir(&sheet).expect("removed");
+    succeeds(vae(&run_dir, 3, &[]));
+    assert!(fs::metadata(&sheet).expect("a sheet").is_file());
+    assert_eq!(losses(&run_dir).len(), 3, "the step that was taken twice has one row");
+}
+
+#[test]
 fn a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint() {
     let (_dir, run_dir) = folder();
     succeeds(vae(&run_dir, 1, &[]));
@@ -115,11 +132,108 @@ fn a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint() {
 }
 
 #[test]
+fn parameters_that_are_not_numbers_stop_the_run_and_keep_the_checkpoint() {
+    let (_dir, run_dir) = folder();
+    succeeds(vae(&run_dir, 1, &[]));
+    let before = fs::read(run_dir.join("checkpoint.safetensors")).expect("a checkpoint");
+    // Beyond what an f32 holds: the gradient of the step is as good as any, what it leads to is not.
+    let said = fails(vae(&run_dir, 3, &["--learning-rate", "1e45"]));
+    assert!(said.contains("the parameters of step 2 are not finite"), "{said}");
+    assert!(fs::read(run_dir.join("checkpoint.safetensors")).expect("there") == before);
+}
+
+/// What a command says that is refused for its options.
+fn is_refused(command: Command) -> String {
+    let output = run(command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(matches!(output.status.code(), Some(1 | 2)) && !said.contains("panicked"), "{said}");
+    said
+}
+
+#[test]
+fn options_that_nothing_can_be_trained_with_are_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let trainers = ["vae", "transformer", "distil", "source-encoder", "judge", "probe", "enhancer"];
+    let mut refused: Vec<(&str, &str, &str, &str)> = Vec::new();
+    for trainer in trainers {
+        refused.push((trainer, "--every", "0", "0 is not a whole number from 1 on"));
+        for rate in ["0", "NaN", "inf"] {
+            refused.push((trainer, "--learning-rate", rate, "is not a finite number above 0"));
+        }
+        refused.push((trainer, "--batch", "0", "batch is 0, it must be at least"));
+    }
+    refused.extend([
+        ("vae", "--crop", "36", "crop is 36, it must be a multiple of 8"),
+        ("vae", "--crop", "0", "crop is 0, it must be a multiple of 8"),
+        ("vae", "--frames", "8", "frames is 8, it must be 1 + a multiple of 4, and at least 5"),
+        ("vae", "--frames", "1", "frames is 1, it must be 1 + a multiple of 4, and at least 5"),
+        ("enhancer", "--threads", "0", "0 is not in 1..=1024"),
+        ("distil", "--critic-learning-rate", "inf", "is not a finite number above 0"),
+    ]);
+    for (trainer, option, value, why) in refused {
+        let said = is_refused(stage(dir.path(), trainer, "run", &[option, value]));
+        assert!(said.contains(why), "{trainer} {option} {value}: {said}");
+        assert!(!dir.path().join("run").exists(), "{trainer} {option} {value} has made a folder");
+    }
+}
+
+/// `sora-train export` of run folders that are not there.
+fn export(dir: &Path, out: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sora-train"));
+    command.current_dir(dir).args(["export", "--out", out]).args(more);
+    command
+}
+
+#[test]
+fn an_export_replaces_nothing_but_a_model() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    fs::create_dir_all(dir.join("runs/vae")).expect("a folder");
+    fs::write(dir.join("runs/vae/checkpoint.safetensors"), "hours").expect("written");
+    fs::write(dir.join("file"), "a file").expect("written");
+    let before = files(dir);
+    let said = fails(export(dir, "runs", &[]));
+    assert!(said.contains("out is runs") && said.contains("it has no model_index.json"), "{said}");
+    let said = fails(export(dir, "file", &[]));
+    assert!(said.contains("out is file, which is there and no folder"), "{said}");
+    let said = fails(export(dir, ".", &[]));
+    assert!(said.contains("it must name a folder"), "{said}");
+    assert!(files(dir) == before);
+
+    // A model that this export reads from, by whatever name.
+    fs::write(dir.join("runs/model_index.json"), "{}").expect("written");
+    symlink("runs/vae", dir.join("link")).expect("a link");
+    for (option, input) in [("--vae", "link"), ("--transformer", "runs"), ("--enhancer", "runs/vae")] {
+        let mut more: BTreeMap<&str, &str> =
+            ["--vae", "--transformer", "--tokenizer"].into_iter().map(|option| (option, "none")).collect();
+        more.insert(option, input);
+        let more: Vec<&str> = more.into_iter().flat_map(|(option, input)| [option, input]).collect();
+        let said = fails(export(dir, "runs", &more));
+        assert!(said.contains("which holds the") && said.contains(&option[2..]), "{said}");
+    }
+    // A model stays where the new one cannot be made.
+    fs::create_dir(dir.join("model")).expect("a folder");
+    fs::write(dir.join("model/model_index.json"), "{}").expect("written");
+    let before = files(dir);
+    let said = fails(export(dir, "model", &[]));
+    assert!(said.contains("runs/transformer"), "{said}");
+    assert!(files(dir) == before);
+    // A former export was killed when it had put the model aside: it comes back.
+    fs::rename(dir.join("model"), dir.join("model.old")).expect("renamed");
+    fails(export(dir, "model", &[]));
+    assert!(files(dir) == before);
+    // What stands there without need may be anyone's.
+    fs::create_dir(dir.join("model.old")).expect("a folder");
+    let said = fails(export(dir, "model", &[]));
+    assert!(said.contains("model.old is in the way"), "{said}");
+}
+
+#[test]
 fn a_run_of_another_size_is_not_continued() {
     let (_dir, run_dir) = folder();
     succeeds(vae(&run_dir, 1, &[]));
     let said = fails(vae(&run_dir, 2, &["--preset", "full"]));
-    assert!(said.contains("describes another network"), "{said}");
+    assert!(said.contains("describes another network") && said.contains("base_dim is 16"), "{said}");
 }
 
 #[test]
@@ -222,6 +336,11 @@ fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
         text.lines().skip(1).map(loss).collect()
     };
     succeeds(stage(dir, "transformer", "runs/transformer", &small));
+    // What is kept of a step is there before its checkpoint: a run that is killed in between makes it again.
+    fs::create_dir_all(dir.join("runs/kept/sheet-000003.png")).expect("a folder in the place of a picture");
+    fails(stage(dir, "transformer", "runs/kept", &[&small[..], &["--keep"]].concat()));
+    assert!(dir.join("runs/kept/step-000003/checkpoint.safetensors").exists());
+    assert!(!dir.join("runs/kept/checkpoint.safetensors").exists());
     succeeds(stage(dir, "transformer", "runs/bf16", &[&small[..], &["--dtype", "bf16"]].concat()));
     let (exact, rounded) = (first_losses("runs/transformer"), first_losses("runs/bf16"));
     assert_eq!(exact.len(), 3);

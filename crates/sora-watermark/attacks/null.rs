@@ -12,7 +12,8 @@ use sora_watermark::{Key, Options, Payload, Strength};
 use crate::clip::{self, Clip, random_byte};
 use crate::jobs;
 
-/// Frames of the small clips: 1.5 s at 8 frames/s is the shortest that every stage of the search works on.
+/// Frames of the small clips: 1.5 s at 8 frames/s is the shortest that every stage of the search of one window works on. Nothing
+/// is added up from window to window here.
 const FRAMES: usize = 12;
 const SIDE: usize = 64;
 

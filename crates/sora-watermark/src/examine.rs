@@ -115,7 +115,7 @@ pub(crate) struct Findings {
     pub(crate) found: Vec<Found>,
     /// Hypotheses decoded blindly.
     pub(crate) decoded: u64,
-    /// Largest statistic of any decode, right CRC or not.
+    /// Largest statistic of any decode whose CRC was right.
     pub(crate) best_z: f64,
     /// Largest statistic of the expected payload, and the hypotheses it was tried under.
     pub(crate) expected_z: f64,
@@ -396,7 +396,8 @@ impl Work<'_> {
         // A hypothesis that gave a mark keeps only the pattern that it gave it with.
         let firsts = found.map_or_else(|| firsts.to_vec(), |first| vec![first]);
         let track = Track { hypothesis, firsts, sums, size, proven };
-        // Only hypotheses that the next window will try again can add up: those at fixed offsets, and proven ones.
+        // Only hypotheses that the next window tries again as they are can add up: those at fixed offsets. Proven ones are
+        // kept to be tried first.
         if proven || hypothesis.offset == 0.0 {
             self.findings.tracks.push(track);
         }

@@ -2,7 +2,9 @@
 //!
 //! [`Embedder`] adds a pattern that follows from a [`Key`] and a [`Payload`], scaled by what each place of the
 //! frame hides. [`Detector`] takes the frames of any excerpt, looks for the pattern's geometry and time, decodes
-//! the payload, and says with a proven bound how probable its finding is for a clip without the mark.
+//! the payload, and says with a proven bound how probable its finding is for a clip without the mark. It looks at windows
+//! of four seconds: what several show is added up where frames were neither moved nor cut off their place in the cycle of
+//! patterns; of others the window that shows most counts.
 //!
 //! A clip that already carries a mark under the key is not refused: an embedder sees one frame at a time and adds no
 //! latency, so it cannot know. Marking twice leaves both payloads readable, and the detector reports a conflict;

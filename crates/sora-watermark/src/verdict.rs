@@ -14,7 +14,7 @@ pub struct Verdict {
     pub marks: Vec<Mark>,
     /// How the expected payload fared, when one was set.
     pub expected: Option<Expected>,
-    /// Largest statistic of any decoded hypothesis, accepted or not; 0 when nothing was decoded.
+    /// Largest statistic of any decoded hypothesis whose check sum was right, accepted or not; 0 where none was.
     pub best_z: f64,
     /// Bound on the probability, as log10, that a clip without a mark under these keys reaches `best_z`.
     pub log10_p: f64,
@@ -55,7 +55,8 @@ pub struct Mark {
     pub log10_p: f64,
     /// How the frames lie to the frames that were marked.
     pub geometry: Geometry,
-    /// Where in time the mark was found.
+    /// Where in time the mark was found. A window that showed too little by itself is not among them, though what it showed
+    /// was added to the windows after it.
     pub ranges: Vec<TimeRange>,
     /// Scores over time. For long clips, neighbours are merged so that their number stays bounded.
     pub scores: Vec<Score>,

@@ -70,13 +70,19 @@ pub fn watermark(
             Err(error) if frames == 0 => return Err(error),
             Err(error) => break Some(error),
             Ok(Some(frame)) => {
-                frame.with_luma(|plane| match detector.push(plane, frame.time) {
+                let taken = frame.with_luma(|plane| match detector.push(plane, frame.time) {
                     Err(WatermarkError::TimeBackwards { .. }) => {
                         detector.discontinuity();
                         detector.push(plane, frame.time)
                     }
                     result => result,
-                })?;
+                });
+                // What was found before stays found, whatever is appended to it.
+                match taken {
+                    Err(error) if frames == 0 => return Err(error),
+                    Err(error) => break Some(error),
+                    Ok(()) => {}
+                }
                 frames += 1;
                 progress(frame.time, reader.duration());
                 stopped = check.until_sure && detector.is_sure();

@@ -45,7 +45,7 @@ pub struct Watermark {
     pub marks: Vec<ReportedMark>,
     /// How the expected id fared.
     pub expected: Option<ReportedExpected>,
-    /// Bound for the best candidate, accepted or not.
+    /// Bound for the best candidate whose check sum was right, accepted or not.
     pub best_log10_p: f64,
     /// Candidates that were decoded; every bound is corrected for them.
     pub hypotheses: u64,

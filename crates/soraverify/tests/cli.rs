@@ -216,6 +216,25 @@ fn what_cannot_be_read_is_two_and_says_why() {
 }
 
 #[test]
+fn what_was_found_stays_found_where_frames_follow_that_cannot_be_looked_at() {
+    let folder = Folder::new();
+    let coded = |name: &str, frames: u32, side: u32, mark: &str| {
+        let source = format!(
+            "videotestsrc num-buffers={frames} ! video/x-raw,format=I420,width={side},height={side},framerate=25/1"
+        );
+        let coder = "x264enc speed-preset=veryfast ! video/x-h264,stream-format=byte-stream";
+        std::fs::read(folder.make(name, &format!("{source} ! {mark} ! {coder}"))).expect("it was made")
+    };
+    let marked = coded("marked.h264", 50, 256, &format!("sorawatermark id={ID}"));
+    let tiny = coded("tiny.h264", 5, 48, "identity");
+    let both = folder.write("both.h264", &[marked, tiny].concat());
+    let output = verify(&[&both], &["--json"]);
+    let report = &lines(&output)[0];
+    assert_eq!((&report["found"], &report["marks"][0]["id"]), (&true.into(), &ID.into()), "{output:?}");
+    assert!(report.to_string().contains("at least 64"), "what kept the rest from being read: {report}");
+}
+
+#[test]
 fn arguments_that_make_no_sense_are_two() {
     let folder = Folder::new();
     let short = folder.write("short", &[1]);

@@ -154,6 +154,12 @@ impl Drop for Analysis {
 fn work(shared: &Shared, mut detector: Detector, interval: Duration, mut report: impl FnMut(Report)) {
     let mut scratch = Vec::new();
     let mut reported = Duration::ZERO;
+    // A search takes its while: what was called off meanwhile says nothing.
+    let mut report = |verdict, last, counts| {
+        if !shared.lock().over {
+            report(Report { verdict, last, counts });
+        }
+    };
     loop {
         let state = shared.lock();
         let idle = |state: &mut State| state.frames.is_empty() && !state.finishing && !state.over;
@@ -164,7 +170,7 @@ fn work(shared: &Shared, mut detector: Detector, interval: Duration, mut report:
         let Some((kept, time)) = state.frames.pop_front() else {
             let counts = state.counts;
             drop(state);
-            report(Report { verdict: detector.verdict(), last: true, counts });
+            report(detector.verdict(), true, counts);
             shared.lock().finishing = false;
             shared.changed.notify_all();
             continue;
@@ -185,7 +191,7 @@ fn work(shared: &Shared, mut detector: Detector, interval: Duration, mut report:
         // A frame that is no frame for a detector, such as one of 20 pixels, carries no mark.
         if seen.is_ok() && time >= reported + interval {
             reported = time;
-            report(Report { verdict: detector.verdict(), last: false, counts });
+            report(detector.verdict(), false, counts);
         }
     }
 }

@@ -24,11 +24,15 @@ pub(crate) fn listed(property: Option<&OsStr>) -> Result<Vec<Key>, String> {
 
 /// As [`listed`], where there can be only one key; a colon is then part of a file's name.
 pub(crate) fn single(property: Option<&OsStr>) -> Result<Key, String> {
-    let variable = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
-    match property.map(OsStr::to_owned).or(variable) {
-        Some(path) => read(Path::new(&path)),
-        None => Ok(Key::public()),
+    if let Some(path) = property {
+        return read(Path::new(path));
     }
+    let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else {
+        return Ok(Key::public());
+    };
+    read(Path::new(&path)).map_err(|error| {
+        format!("{error} (of ${VARIABLE}, which lists several for detectors, but names one for a mark)")
+    })
 }
 
 fn read(path: &Path) -> Result<Key, String> {

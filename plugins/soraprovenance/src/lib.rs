@@ -12,6 +12,7 @@ mod planes;
 pub mod soradetect;
 pub mod sorasign;
 pub mod sorawatermark;
+mod time;
 
 /// A sink and a source pad for every format that can be seen as luma.
 fn pad_templates() -> Vec<gst::PadTemplate> {

@@ -7,7 +7,7 @@ use gst_check::Harness;
 use gst_video::VideoFormat;
 use sora_tests::{Report, run};
 
-use crate::clip::{FRAME, ID, OTHER_ID, SECOND, buffer, bytes, clip, harness, info, marked};
+use crate::clip::{FRAME, ID, OTHER_ID, SECOND, buffer, bytes, clip, harness, info, marked, picture};
 
 const CAPS: &str = "video/x-raw,format=I420,width=320,height=240,framerate=25/1";
 
@@ -215,25 +215,62 @@ fn a_live_stream_is_told_of_while_it_runs_and_passes_as_it_is_without_latency() 
 }
 
 #[test]
-fn a_flush_begins_a_new_verdict() {
-    let frames = marked(&format!("sorawatermark id={ID}"), 320, 240, SECOND);
+fn a_flush_begins_a_new_verdict_here_and_for_the_elements_behind() {
+    let frames = marked(&format!("sorawatermark id={ID}"), 320, 240, SECOND * 2);
     let mut harness = harness("soradetect drop=false", &info(VideoFormat::Gray8, 320, 240));
     let bus = gst::Bus::new();
     harness.element().expect("an element").set_bus(Some(&bus));
+    let mut verdicts = Vec::new();
     for frame in frames {
         harness.push_and_pull(frame).expect("it passes");
     }
+    verdicts.extend(bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &[gst::MessageType::Element]));
+    // What was found goes on with the next frame.
+    harness.push_and_pull(buffer(picture(320, 240, 0), Some(FRAME * 50))).expect("it passes");
     assert!(harness.push_event(gst::event::FlushStart::new()));
     assert!(harness.push_event(gst::event::FlushStop::new(true)));
     let segment = gst::FormattedSegment::<gst::ClockTime>::new();
     assert!(harness.push_event(gst::event::Segment::new(&segment)));
+    verdicts.extend(std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element])));
+    let found = |message: &gst::Message| flag(message.structure().expect("a structure"), "found");
+    assert!(verdicts.iter().any(found), "{verdicts:?}");
+
     for frame in clip(320, 240, 10) {
         harness.push_and_pull(frame).expect("it passes");
+    }
+    assert!(harness.push_event(gst::event::Eos::new()));
+    // Nothing of before comes late, of a search that was under way.
+    let after: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element])).collect();
+    for message in &after {
+        let verdict = message.structure().expect("a structure");
+        assert!(
+            !flag(verdict, "found") && verdict.get::<u64>("frames").is_ok_and(|n| n <= 10),
+            "{verdict:?}"
+        );
+    }
+    let last = after.last().and_then(|message| message.structure()).expect("a verdict");
+    assert!(flag(last, "final") && last.get::<u64>("frames") == Ok(10), "{last:?}");
+    let events = events_until_eos(&mut harness);
+    let told: Vec<bool> = (events.iter().filter_map(|event| event.structure()))
+        .filter(|structure| structure.name() == "sora-watermark")
+        .map(|structure| flag(structure, "found"))
+        .collect();
+    assert_eq!(told, [true, false], "what was told before the flush is taken back");
+}
+
+#[test]
+fn frames_without_timestamps_follow_one_another() {
+    let frames = marked(&format!("sorawatermark id={ID}"), 320, 240, SECOND * 2);
+    let mut harness = harness("soradetect drop=false", &info(VideoFormat::Gray8, 320, 240));
+    let bus = gst::Bus::new();
+    harness.element().expect("an element").set_bus(Some(&bus));
+    for frame in &frames {
+        harness.push_and_pull(buffer(bytes(frame), None)).expect("it passes");
     }
     assert!(harness.push_event(gst::event::Eos::new()));
     let last =
         std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element])).last().expect("a verdict");
     let verdict = last.structure().expect("a structure");
-    assert!(flag(verdict, "final") && !flag(verdict, "found"), "{verdict:?}");
-    assert_eq!(verdict.get::<u64>("frames"), Ok(10));
+    assert!(flag(verdict, "final") && flag(verdict, "found"), "{verdict:?}");
+    assert_eq!(verdict.get::<String>("id").as_deref(), Ok(ID));
 }

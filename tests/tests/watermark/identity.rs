@@ -203,3 +203,23 @@ fn a_mark_that_the_frames_carry_already_is_found_where_that_is_wanted() {
         assert_eq!(bytes(&out) != bytes(&frame), goes_on, "check-existing={check}");
     }
 }
+
+#[test]
+fn a_mark_that_a_short_clip_carries_is_told_before_its_end_goes_on() {
+    let before = marked(&format!("sorawatermark id={ID}"), 320, 240, SECOND * 2);
+    for check in ["warn", "stop"] {
+        let line = format!("sorawatermark id={OTHER_ID} check-existing={check}");
+        let mut harness = harness(&line, &info(VideoFormat::Gray8, 320, 240));
+        let bus = gst::Bus::new();
+        harness.element().expect("an element").set_bus(Some(&bus));
+        // As fast as a file comes.
+        for (number, frame) in before.iter().enumerate() {
+            let frame = buffer(bytes(frame), Some(FRAME * number as u64));
+            harness.push_and_pull(frame).expect("it passes");
+        }
+        assert!(harness.push_event(gst::event::Eos::new()));
+        let warned = bus.pop_filtered(&[gst::MessageType::Warning]).expect("a warning, before EOS");
+        let gst::MessageView::Warning(warning) = warned.view() else { unreachable!("filtered") };
+        assert!(warning.error().message().contains(ID), "{warning:?}");
+    }
+}

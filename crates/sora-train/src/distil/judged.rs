@@ -35,7 +35,7 @@ pub(super) struct Judging {
     #[arg(long, default_value_t = 0.0, value_parser = crate::transformer::weight)]
     pub(super) critic_weight: f64,
     /// Peak learning rate of the critic.
-    #[arg(long, default_value_t = 5e-4, value_parser = crate::transformer::weight)]
+    #[arg(long, default_value_t = 5e-4, value_parser = crate::run::rate)]
     critic_learning_rate: f64,
     /// Seed that the latents were drawn with.
     #[arg(long, default_value_t = 1)]
@@ -120,8 +120,11 @@ impl Training {
         self.parameters.len()
     }
 
-    pub(super) fn step(&mut self, gradient: &Tensor) -> anyhow::Result<()> {
-        self.adam.step(&mut self.parameters.flat, gradient, self.rate).context("the critic")?;
+    /// One step, the run being at its step `of_run`.
+    pub(super) fn step(&mut self, gradient: &Tensor, of_run: u64) -> anyhow::Result<()> {
+        self.adam.step(&mut self.parameters.flat, gradient, self.rate).with_context(|| {
+            format!("step {of_run} of the run: the critic, which counts steps of its own")
+        })?;
         Ok(())
     }
 

@@ -97,7 +97,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 2e-4)]
+    #[arg(long, default_value_t = 2e-4, value_parser = crate::run::rate)]
     learning_rate: f64,
     /// Use Muon for the weight matrices (see `optimizer.rs`).
     #[arg(long)]
@@ -118,7 +118,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     sharing: Sharing,
     /// Steps between checkpoints and sample sheets.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 250, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
 }
 
@@ -314,9 +314,9 @@ const FREE_STEPS: u64 = 40;
 
 /// Trains until `steps`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    args.sharing.check(args.batch)?;
     let run = Run::create(&args.run, Some(args.compute.seed))?;
     let device = args.compute.begin()?;
-    args.sharing.check(args.batch)?;
     let teacher_configs: Configs = presets::read(&args.teacher)?;
     let init = args.init.as_ref().unwrap_or(&args.teacher);
     let mut configs: Configs = presets::read(init)?;
@@ -360,6 +360,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     });
     let path = run.checkpoint();
     let (done, mut beside) = checkpoint::resume_with(&path, &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     let channels = configs.transformer.in_channels;
     // Of a source the student is shown its latents, and what an encoder guesses of them.
     let of_source = match (&pairs, configs.source_encoder) {
@@ -462,7 +463,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             adapter::project(&parameters, before, *rank);
         }
         if let Some(critic) = critic.as_mut().filter(|_| drawn) {
-            critic.step(&gradient.narrow(0, count, critic.len()))?;
+            critic.step(&gradient.narrow(0, count, critic.len()), step + 1)?;
         }
         tch::set_num_threads(args.compute.threads);
         recent = if step == done { loss } else { recent * 0.98 + loss * 0.02 };
@@ -475,11 +476,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bar.set_message(format!("loss {recent:.4}"));
         bar.inc(1);
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
-            let streams: Vec<_> =
-                pupils.iter().filter_map(|pupil| Some(&pupil.readers.as_ref()?.streams)).collect();
-            let mut beside = kept::of_streams(&plans, &streams);
-            beside.extend(critic.as_ref().map(|critic| critic.kept()).unwrap_or_default());
-            checkpoint::save_with(&path, &parameters, &adam, &beside)?;
             bar.suspend(|| eprintln!("step {}: loss {recent:.4}", step + 1));
             let shape = clips.shape()?;
             let latents = parameters
@@ -498,6 +494,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 });
                 sheet::write(&run.file(&format!("pairs-{:06}.png", step + 1)), &rows)?;
             }
+            // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
+            let streams: Vec<_> =
+                pupils.iter().filter_map(|pupil| Some(&pupil.readers.as_ref()?.streams)).collect();
+            let mut beside = kept::of_streams(&plans, &streams);
+            beside.extend(critic.as_ref().map(|critic| critic.kept()).unwrap_or_default());
+            checkpoint::save_with(&path, &parameters, &adam, &beside)?;
         }
     }
     bar.finish();

@@ -43,16 +43,16 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 64)]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 2e-3, value_parser = crate::run::rate)]
     learning_rate: f64,
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Threads of one operation.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: i32,
     /// Steps between checkpoints.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 250, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
     /// Prompts of each set that is evaluated at the end.
     #[arg(long, default_value_t = 500)]
@@ -109,9 +109,9 @@ const SAMPLES: [&str; 6] = [
 
 /// Trains until `steps`, then evaluates and writes the enhancer.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    anyhow::ensure!(args.batch > 0, "batch is 0, it must be at least 1");
     let run = Run::create(&args.run, Some(args.seed))?;
     tch::set_num_threads(args.threads);
-    anyhow::ensure!(args.batch > 0, "batch is 0, it must be at least 1");
     let tokenizer = Tokenizer::open(&args.tokenizer)?;
     let configs = presets::settle(&args.run, Configs::new(vocabulary_size(&args.tokenizer)?))?;
     let domain = Domain::core();
@@ -120,6 +120,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let writer = Writer::new(model, (start, configs.decoder.eos_token_id), &lexicon::lexicon());
     let mut adam = AdamW::new(&parameters.flat, 0.01, 0.998).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     eprintln!("prompt enhancer: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
     let bar = progress::bar(args.steps, done);

@@ -52,10 +52,10 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
     let (mut generated, mut rendered) = (Vec::new(), Vec::new());
     for i in 0..PROMPTS {
         let scene = data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, domain, false);
-        let caption = scene.caption();
+        let prompt = bench.prompt(&scene)?;
         let mut reads = Vec::new();
         for seed in 0..SEEDS {
-            reads.push(reader.read(&generator.clip(&caption, args.compute.seed.wrapping_add(1000 + seed))?)?);
+            reads.push(reader.read(&generator.clip(&prompt, args.compute.seed.wrapping_add(1000 + seed))?)?);
             bar.inc(1);
         }
         let renders: anyhow::Result<Vec<_>> = alike(&scene, SEEDS, args.compute.seed)
@@ -69,7 +69,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         let distances = [&reads, &renders].map(|r| mean_pairwise_distance(&stack(r.iter())));
         generated.push(distances[0]);
         rendered.push(distances[1]);
-        rows.push(vec![caption, format!("{:.2}", distances[0]), format!("{:.2}", distances[1])]);
+        rows.push(vec![prompt, format!("{:.2}", distances[0]), format!("{:.2}", distances[1])]);
     }
     bar.finish_and_clear();
     report.say(

@@ -109,7 +109,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         let [trail, nothing] = domains.each_ref().map(|domain| {
             data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, domain, false)
         });
-        let make = |scene: &Scene| generator.clip(&scene.caption(), args.compute.seed.wrapping_add(i));
+        let make = |scene: &Scene| generator.clip(&bench.prompt(scene)?, args.compute.seed.wrapping_add(i));
         let render = |scene: &Scene| scene.render(generator.size(), generator.native.num_frames as usize);
         let video = make(&trail)?;
         let clip = render(&trail);

@@ -16,7 +16,7 @@ mod vae;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use sora_diffusion::pipelines::prompt_enhancer::{Decoding, Enhancement, PromptEnhancer};
 use sora_model::{ModelDir, PromptEnhancerDir};
 use sora_world::{Domain, Scene};
@@ -69,7 +69,8 @@ pub(crate) struct Args {
     /// Folder with probe.safetensors and probe.json.
     #[arg(long, default_value = "crates/sora-train/probe")]
     probe: PathBuf,
-    /// Folder for report.md, report.json, tables, figures and sheets.
+    /// Folder for report.md, report.json, tables, figures and sheets; a former report in it stays as
+    /// report-1.md, report-1.json and so on, its tables, figures and sheets are replaced.
     #[arg(long, default_value = "runs/evaluate")]
     out: PathBuf,
     /// What to measure.
@@ -155,8 +156,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             "minutes is {minutes}, it must be above 0 and at most 60"
         );
     }
-    let mut report = Report::create(&args.out, "Evaluation")?;
-    Run::create(&args.out, Some(args.compute.seed))?;
+    Report::folder(&args.out)?;
     let device = args.compute.choose()?;
     let bench = Bench {
         args,
@@ -165,6 +165,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         generator: Generator::open(&args.model, args.steps, args.size, device)?,
         enhancer: if args.captions == PromptChoice::Enhanced { Some(shipped_enhancer()?) } else { None },
     };
+    // Not before there is something to measure: what the folder has may have taken hours.
+    let mut report = Report::create(&args.out, "Evaluation")?;
+    Run::create(&args.out, Some(args.compute.seed))?;
     let native = &bench.generator.native;
     let card = &bench.reader.card;
     report.say(
@@ -187,17 +190,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         ),
     );
     for measure in &args.measures {
-        match measure {
-            Measure::Following => following::run(&bench, &mut report)?,
-            Measure::Vae => vae::run(&bench, &mut report)?,
-            Measure::Diversity => diversity::run(&bench, &mut report)?,
-            Measure::Drift => drift::run(&bench, &mut report)?,
-            Measure::Orbit => orbit::run(&bench, &mut report)?,
-            Measure::Permanence => permanence::run(&bench, &mut report)?,
-            Measure::Marks => marks::run(&bench, &mut report)?,
-            Measure::Restyling => restyling::run(&bench, &mut report)?,
-        }
+        let measured = match measure {
+            Measure::Following => following::run(&bench, &mut report),
+            Measure::Vae => vae::run(&bench, &mut report),
+            Measure::Diversity => diversity::run(&bench, &mut report),
+            Measure::Drift => drift::run(&bench, &mut report),
+            Measure::Orbit => orbit::run(&bench, &mut report),
+            Measure::Permanence => permanence::run(&bench, &mut report),
+            Measure::Marks => marks::run(&bench, &mut report),
+            Measure::Restyling => restyling::run(&bench, &mut report),
+        };
+        // Also what one has said that failed afterwards, such as for a figure that cannot be drawn.
         report.save()?;
+        measured.with_context(|| format!("{measure:?}"))?;
         eprintln!("{measure:?}: done, see {}", report.file("report.md").display());
     }
     Ok(())

@@ -206,7 +206,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         .filter(|scene| scene.caption().contains("the camera circles around"));
     for (i, scene) in (0u64..).zip(scenes.take(args.claim_clips as usize)) {
         let caption = scene.caption();
-        let video = generator.clip(&caption, args.compute.seed.wrapping_add(i))?;
+        let video = generator.clip(&bench.prompt(&scene)?, args.compute.seed.wrapping_add(i))?;
         let clip = scene.render(size, generator.native.num_frames as usize);
         let turns = [table.follow(&video, rate)?, table.follow(&clip_to_tensor(&clip).squeeze_dim(0), rate)?];
         for (what, turn) in ["generated", "render"].iter().zip(&turns) {

@@ -133,7 +133,7 @@ pub(crate) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
         let scene = data::scene_of_split(args.compute.seed, Purpose::Evaluation, FIRST + i, &domain, false);
         debug_assert_ne!(scene.attributes().heading, Heading::Still);
         let caption = scene.caption();
-        let video = generator.clip(&caption, args.compute.seed.wrapping_add(i))?;
+        let video = generator.clip(&bench.prompt(&scene)?, args.compute.seed.wrapping_add(i))?;
         let clip = scene.render(generator.size(), generator.native.num_frames as usize);
         let passages = [follow(reader, &video)?, follow(reader, &clip_to_tensor(&clip).squeeze_dim(0))?];
         for (what, passage) in ["generated", "render"].iter().zip(&passages) {

@@ -16,13 +16,22 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A new report in `dir`.
+    /// Makes the folder that a report is to be in, which may be there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(crate) fn folder(dir: &Path) -> anyhow::Result<()> {
+        anyhow::ensure!(!dir.as_os_str().is_empty(), "out is empty, it must name a folder");
+        fs::create_dir_all(dir).with_context(|| format!("out folder {}", dir.display()))
+    }
+
+    /// A new report in `dir`. A former one stays beside it, as `report-1.md` and `report-1.json`, and so on.
     ///
     /// # Errors
     /// If the folder cannot be made or written to.
     pub(crate) fn create(dir: &Path, title: &str) -> anyhow::Result<Self> {
-        anyhow::ensure!(!dir.as_os_str().is_empty(), "out is empty, it must name a folder");
-        fs::create_dir_all(dir).with_context(|| format!("out folder {}", dir.display()))?;
+        Self::folder(dir)?;
+        keep_former(dir).with_context(|| format!("out folder {}", dir.display()))?;
         let report = Self { dir: dir.into(), text: format!("# {title}\n"), figures: Map::new() };
         report.save().with_context(|| format!("out folder {} is not writable", dir.display()))?;
         Ok(report)
@@ -82,6 +91,23 @@ impl Report {
     }
 }
 
+/// Renames the report of a folder, if it has one, to the first number that is free.
+fn keep_former(dir: &Path) -> anyhow::Result<()> {
+    let files = ["md", "json"].map(|ending| (dir.join(format!("report.{ending}")), ending));
+    if !files.iter().any(|(file, _)| file.exists()) {
+        return Ok(());
+    }
+    let numbered = |number: u64, ending: &str| dir.join(format!("report-{number}.{ending}"));
+    let is_free = |number: &u64| files.iter().all(|(_, ending)| !numbered(*number, ending).exists());
+    let number = (1..).find(is_free).context("there are too many reports")?;
+    for (file, ending) in files.iter().filter(|(file, _)| file.exists()) {
+        let former = numbered(number, ending);
+        fs::rename(file, &former).with_context(|| format!("keeping {}", file.display()))?;
+        eprintln!("the former report is in {}", former.display());
+    }
+    Ok(())
+}
+
 /// "93.5 %", or a dash for what nothing was asked about.
 pub(crate) fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "–".into() }
@@ -101,6 +127,21 @@ mod tests {
         assert!(Report::create(Path::new(""), "t").is_err_and(|e| e.to_string().contains("empty")));
         let error = Report::create(Path::new("/proc/nowhere"), "t").err().expect("an error");
         assert!(error.to_string().contains("/proc/nowhere"), "{error}");
+    }
+
+    #[test]
+    fn a_former_report_stays_beside_the_new_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for n in 1..=3 {
+            let mut report = Report::create(dir.path(), "Test").expect("a report");
+            report.figure("n", n);
+            report.save().expect("saved");
+        }
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).expect(name);
+        for (name, n) in [("report-1.json", 1), ("report-2.json", 2), ("report.json", 3)] {
+            assert!(read(name).contains(&format!("\"n\": {n}")), "{name}: {}", read(name));
+        }
+        assert!(read("report-1.md").starts_with("# Test") && !dir.path().join("report-3.json").exists());
     }
 
     #[test]

@@ -61,12 +61,12 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 32)]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 4e-3)]
+    #[arg(long, default_value_t = 4e-3, value_parser = crate::run::rate)]
     learning_rate: f64,
     #[command(flatten)]
     compute: Compute,
     /// Steps between checkpoints.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 250, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
 }
 
@@ -153,6 +153,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Parameters::build(device, args.compute.seed, |w| Probe::new(w, &config.probe))?;
     let mut adam = AdamW::new(&parameters.flat, 0.05, 0.99).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     eprintln!("judge: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
     let bar = progress::bar(args.steps, done);
     for step in done..args.steps {
@@ -166,7 +167,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         learn(&run, &bar, (&probe, &mut parameters, &mut adam), &batch, (step, rate))?;
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
-            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             let average = adam.average.copy();
             let accuracy =
                 parameters.with_values(&average, || measure(&probe, &unseen, &config.statistics, device));
@@ -184,6 +184,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             };
             file::write(&args.run, &parameters, &average, &card)?;
             checkpoint::write_whole(&run.file(KNOWLEDGE), |p| Ok(std::fs::write(p, json)?))?;
+            // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
         }
     }
     bar.finish();

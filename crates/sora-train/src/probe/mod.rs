@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 2e-3, value_parser = crate::run::rate)]
     learning_rate: f64,
     /// Channels at a quarter and an eighth of the side, multiples of 8.
     #[arg(long, value_delimiter = ',', default_values_t = ProbeConfig::default().channels)]
@@ -72,7 +72,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     compute: Compute,
     /// Steps between checkpoints.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 250, value_parser = crate::run::at_least_one::<u64>)]
     every: u64,
 }
 
@@ -233,6 +233,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut adam = AdamW::new(&parameters.flat, 0.05, 0.99).with_muon(parameters.hidden_matrices());
     let done = checkpoint::resume(&run.checkpoint(), &mut parameters, &mut adam)?;
+    run.drop_rows_after(done)?;
     eprintln!("probe: {} parameters, {done} of {} steps done", parameters.len(), args.steps);
 
     let dir = run.file("clips");
@@ -259,12 +260,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let rate = learning_rate(args.learning_rate, step, 50, args.steps);
         learn(&run, &bar, (&probe, &mut parameters, &mut adam), &batch, (step, rate))?;
         if (step + 1) % args.every == 0 || step + 1 == args.steps {
-            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
             held_out.grow_to(args.held_out / SHARD)?;
             let clips = Clips::concatenate(&held_out.shards);
             let average = adam.average.copy();
             let report = || report(&parameters, &average, &clips, &config, (args, step + 1));
             bar.suspend(report)?;
+            // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
+            checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
         }
     }
     bar.finish();

@@ -1,5 +1,4 @@
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
@@ -13,6 +12,7 @@ use sora_watermark::check_size;
 use super::report::{self, Gist};
 use super::settings::{self, Settings};
 use crate::analysis::{Analysis, Counts, Report};
+use crate::time::ClipTime;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("soradetect", gst::DebugColorFlags::empty(), Some("Watermark detector"))
@@ -33,22 +33,20 @@ struct State {
     run: Option<Arc<Run>>,
     counts: Counts,
     last_verdict: Option<gst::Structure>,
+    /// Since the first frame that could be analysed after the start or a flush.
+    time: ClipTime,
+    /// What the elements downstream were told last, also before a flush: they keep it.
+    gist: Gist,
 }
 
-/// One analysis, and how its times are those of the stream.
+/// One analysis.
 struct Run {
     analysis: Analysis,
-    /// Running time of the first frame, in nanoseconds.
-    first: i128,
-    news: Arc<Mutex<News>>,
+    news: Arc<News>,
 }
 
 /// What the analysis has said and the elements downstream have not heard.
-#[derive(Default)]
-struct News {
-    gist: Gist,
-    event: Option<gst::Event>,
-}
+type News = Mutex<Option<(Gist, gst::Event)>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,18 +55,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SoraDetect {
     fn settings(&self) -> Settings {
         lock(&self.settings).clone()
-    }
-
-    /// Running time of a buffer; where it has no timestamp, that of the segment's beginning.
-    fn running_time(&self, buffer: &gst::BufferRef) -> i128 {
-        let segment = self.obj().segment();
-        let time = segment
-            .downcast_ref::<gst::ClockTime>()
-            .and_then(|segment| segment.to_running_time_full(buffer.pts()?));
-        time.map_or(0, |time| {
-            let nanoseconds = i128::from(time.abs().nseconds());
-            if time.is_negative() { -nanoseconds } else { nanoseconds }
-        })
     }
 
     /// The analysis that runs, or a new one that begins with this frame.
@@ -82,12 +68,12 @@ impl SoraDetect {
             .downcast_ref::<gst::ClockTime>()
             .and_then(|segment| segment.to_stream_time(buffer.pts()))
             .unwrap_or_default();
-        let news = Arc::<Mutex<News>>::default();
+        let news = Arc::<News>::default();
         let (element, told) = (self.obj().downgrade(), Arc::clone(&news));
         let analysis = settings.detector().and_then(|detector| {
             Analysis::start(detector, settings.queue(), move |report| {
                 if let Some(element) = element.upgrade() {
-                    element.imp().report(&report, origin, &told);
+                    element.imp().report(&report, origin, Some(&told));
                 }
             })
         });
@@ -95,25 +81,33 @@ impl SoraDetect {
             gst::element_imp_error!(self, gst::LibraryError::Failed, ("{text}"), ["no analysis was started"]);
             gst::FlowError::Error
         })?;
-        let run = Arc::new(Run { analysis, first: self.running_time(buffer), news });
+        let run = Arc::new(Run { analysis, news });
         lock(&self.state).run = Some(Arc::clone(&run));
         Ok(run)
     }
 
-    /// Called on the thread of the analysis.
-    fn report(&self, report: &Report, origin: gst::ClockTime, news: &Mutex<News>) {
+    /// Called on the thread of the analysis, with the news of its run; without any where there was no run.
+    fn report(&self, report: &Report, origin: gst::ClockTime, news: Option<&Arc<News>>) {
         let structure = report::structure(report, origin);
         {
             let mut state = lock(&self.state);
+            let current = state.run.as_ref().map(|run| &run.news);
+            let same = match (current, news) {
+                (Some(current), Some(news)) => Arc::ptr_eq(current, news),
+                (current, news) => current.is_none() && news.is_none(),
+            };
+            if !same {
+                // It is of what came before a flush.
+                return;
+            }
             state.last_verdict = Some(structure.clone());
             state.counts = report.counts;
-        }
-        let gist = Gist::of(&report.verdict);
-        {
-            let mut news = lock(news);
-            if news.gist != gist {
-                news.event = Some(gst::event::CustomDownstreamSticky::new(structure.clone()));
-                news.gist = gist;
+            if let Some(news) = news {
+                let gist = Gist::of(&report.verdict);
+                let mut news = lock(news);
+                if *news.as_ref().map_or(&state.gist, |(gist, _)| gist) != gist {
+                    *news = Some((gist, gst::event::CustomDownstreamSticky::new(structure.clone())));
+                }
             }
         }
         gst::debug!(CAT, imp = self, "{structure}");
@@ -123,8 +117,9 @@ impl SoraDetect {
     }
 
     fn push_news(&self, run: &Run) {
-        let event = lock(&run.news).event.take();
-        if let Some(event) = event {
+        let news = lock(&run.news).take();
+        if let Some((gist, event)) = news {
+            lock(&self.state).gist = gist;
             self.obj().src_pad().push_event(event);
         }
     }
@@ -140,7 +135,7 @@ impl SoraDetect {
             // Not a frame came that could be analysed.
             (None, Ok(mut detector)) => {
                 let report = Report { verdict: detector.verdict(), last: true, counts: Counts::default() };
-                self.report(&report, gst::ClockTime::ZERO, &Mutex::default());
+                self.report(&report, gst::ClockTime::ZERO, None);
             }
             (None, Err(error)) => gst::warning!(CAT, imp = self, "{error}"),
         }
@@ -156,6 +151,7 @@ impl SoraDetect {
     fn end_run(&self) {
         let mut state = lock(&self.state);
         let run = state.run.take();
+        state.time = ClipTime::default();
         drop(state);
         if let Some(run) = run {
             lock(&self.state).counts = run.analysis.counts();
@@ -273,11 +269,12 @@ impl BaseTransformImpl for SoraDetect {
     fn transform_ip_passthrough(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let Some(layout) = lock(&self.state).layout.clone() else { return Ok(gst::FlowSuccess::Ok) };
         let run = self.run(buffer)?;
-        let time = u64::try_from(self.running_time(buffer) - run.first).unwrap_or(0);
+        let segment = self.obj().segment();
+        let (time, _) = lock(&self.state).time.of_buffer(&segment, buffer, layout.info().fps());
         match layout.map_readable(buffer) {
-            Ok(plane) => run.analysis.offer(&layout, plane.data(), plane.stride, Duration::from_nanos(time)),
+            Ok(plane) => run.analysis.offer(&layout, plane.data(), plane.stride, time),
             Err(error) => {
-                gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"), ["at {time} ns"]);
+                gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"), ["at {time:?}"]);
                 return Err(gst::FlowError::Error);
             }
         }

@@ -1,4 +1,5 @@
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gst::glib;
@@ -14,9 +15,9 @@ use sora_watermark::{
 };
 
 use super::settings::{self, Settings};
-use super::time::ClipTime;
 use super::{CheckExisting, OnUnsupported};
 use crate::analysis::{Analysis, Queue};
+use crate::time::ClipTime;
 use crate::{keys, planes};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -30,6 +31,8 @@ const CHECKED: Duration = Duration::from_secs(5);
 pub struct SoraWatermark {
     settings: Mutex<Settings>,
     state: Mutex<State>,
+    /// Searches for an existing mark that were begun.
+    searches: AtomicU64,
 }
 
 /// What lives from READY on; reset when the element goes back to READY, but for the counts.
@@ -75,10 +78,17 @@ enum Check {
     /// Not begun, or not wanted.
     #[default]
     No,
-    Running(Analysis),
+    Running(Existing),
     Done,
     /// Found, and so the marking has ended.
     Stopped,
+}
+
+/// A search for an existing mark.
+struct Existing {
+    analysis: Arc<Analysis>,
+    /// Tells it from others: what a search of the stream before finds is not said of this one.
+    number: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -200,18 +210,9 @@ impl SoraWatermark {
 
     fn clip_time(&self, buffer: &gst::BufferRef) -> Duration {
         let segment = self.obj().segment();
-        let running = segment.downcast_ref::<gst::ClockTime>().and_then(|segment| {
-            let time = segment.to_running_time_full(buffer.pts()?)?;
-            let nanoseconds = i128::from(time.abs().nseconds());
-            Some(if time.is_negative() { -nanoseconds } else { nanoseconds })
-        });
         let mut state = self.state();
-        let rate = state.layout.as_ref().map(|layout| layout.info().fps()).filter(|rate| rate.numer() > 0);
-        let frame = rate
-            .and_then(|rate| gst::ClockTime::SECOND.mul_div_floor(rate.denom() as u64, rate.numer() as u64));
-        let duration = buffer.duration().or(frame).map(Duration::from);
-        state.frame_shown = duration;
-        state.frame_time = state.time.of_frame(running, duration);
+        let rate = state.layout.as_ref().map_or(gst::Fraction::new(0, 1), |layout| layout.info().fps());
+        (state.frame_time, state.frame_shown) = state.time.of_buffer(&segment, buffer, rate);
         state.frame_time
     }
 
@@ -221,61 +222,61 @@ impl SoraWatermark {
         if wanted == CheckExisting::Off {
             return;
         }
-        let mut state = self.state();
+        let state = self.state();
         let (Some(layout), Some(key)) = (state.layout.clone(), state.key.clone()) else { return };
-        if matches!(state.check, Check::No) {
-            state.check = match self.start_check(key) {
-                Ok(analysis) => Check::Running(analysis),
-                Err(error) => {
-                    drop(state);
-                    self.warn(&format!("An existing mark cannot be looked for: {error}"));
-                    self.state().check = Check::Done;
-                    return;
+        let analysis = match &state.check {
+            Check::Running(existing) => Arc::clone(&existing.analysis),
+            Check::Done | Check::Stopped => return,
+            Check::No => {
+                drop(state);
+                let number = self.searches.fetch_add(1, Ordering::Relaxed);
+                match self.start_check(key, number) {
+                    Ok(analysis) => {
+                        let analysis = Arc::new(analysis);
+                        let existing = Existing { analysis: Arc::clone(&analysis), number };
+                        self.state().check = Check::Running(existing);
+                        analysis
+                    }
+                    Err(error) => {
+                        self.warn(&format!("An existing mark cannot be looked for: {error}"));
+                        self.state().check = Check::Done;
+                        return;
+                    }
                 }
-            };
-        }
-        if !matches!(state.check, Check::Running(_)) {
-            return;
-        }
-        // Taken out: copying a frame holds no lock.
-        let Check::Running(analysis) = std::mem::take(&mut state.check) else { return };
-        drop(state);
-        if time < CHECKED {
-            if let Ok(plane) = layout.map_readable(buffer) {
-                analysis.offer(&layout, plane.data(), plane.stride, time);
             }
-        } else {
+        };
+        if time >= CHECKED {
             analysis.finish(false);
-        }
-        let mut state = self.state();
-        // The answer may have come meanwhile.
-        if matches!(state.check, Check::No) {
-            state.check = Check::Running(analysis);
+        } else if let Ok(plane) = layout.map_readable(buffer) {
+            analysis.offer(&layout, plane.data(), plane.stride, time);
         }
     }
 
-    fn start_check(&self, key: Key) -> Result<Analysis, String> {
+    fn start_check(&self, key: Key, number: u64) -> Result<Analysis, String> {
         let mut options = Options::default();
         options.search = Search::Scaled;
         let detector = Detector::new(vec![key], options).map_err(|error| error.to_string())?;
-        let queue = Queue { capacity: 8, drop: true, interval: Duration::from_secs(1) };
+        // A live stream is not held up. A file is: it comes faster than it can be searched.
+        let mut latency = gst::query::Latency::new();
+        let live = self.obj().sink_pad().peer_query(&mut latency) && latency.result().0;
+        let queue = Queue { capacity: 8, drop: live, interval: Duration::from_secs(1) };
         let element = self.obj().downgrade();
         Analysis::start(detector, queue, move |report| {
             let Some(element) = element.upgrade() else { return };
             match report.verdict.marks.first() {
-                Some(mark) => element.imp().found_existing(mark),
+                Some(mark) => element.imp().found_existing(mark, number),
                 None if report.last => {
-                    element.imp().end_check(Check::Done);
+                    element.imp().end_check(Check::Done, number);
                 }
                 None => {}
             }
         })
     }
 
-    /// Called by the search.
-    fn found_existing(&self, mark: &Mark) {
+    /// Called by the search of this number.
+    fn found_existing(&self, mark: &Mark, number: u64) {
         let stop = self.settings().check_existing == CheckExisting::Stop;
-        if !self.end_check(if stop { Check::Stopped } else { Check::Done }) {
+        if !self.end_check(if stop { Check::Stopped } else { Check::Done }, number) {
             return;
         }
         let then = if stop { "it is marked no further" } else { "it is marked again, and carries two ids" };
@@ -293,16 +294,31 @@ impl SoraWatermark {
         let _ = self.obj().post_message(message.src(&*self.obj()).build());
     }
 
-    /// The search is over; `false` when it was before.
-    fn end_check(&self, how: Check) -> bool {
+    /// The search of this number is over; `false` when it was before, or is no longer of this stream.
+    fn end_check(&self, how: Check, number: u64) -> bool {
         let mut state = self.state();
-        if matches!(state.check, Check::Done | Check::Stopped) || state.key.is_none() {
+        if !matches!(&state.check, Check::Running(existing) if existing.number == number) {
             return false;
         }
         let before = std::mem::replace(&mut state.check, how);
         drop(state);
         drop(before);
         true
+    }
+
+    /// The search that runs.
+    fn search(&self) -> Option<Arc<Analysis>> {
+        match &self.state().check {
+            Check::Running(existing) => Some(Arc::clone(&existing.analysis)),
+            _ => None,
+        }
+    }
+
+    /// Wakes whoever waits for the search, which says nothing more.
+    fn cancel_search(&self) {
+        if let Some(analysis) = self.search() {
+            analysis.cancel();
+        }
     }
 
     /// An embedder for the frames that come, made when there is none for their size.
@@ -439,6 +455,17 @@ impl ElementImpl for SoraWatermark {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(crate::pad_templates);
         &TEMPLATES
     }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToReady {
+            // Before the pads wait for the thread of the stream.
+            self.cancel_search();
+        }
+        self.parent_change_state(transition)
+    }
 }
 
 impl BaseTransformImpl for SoraWatermark {
@@ -476,9 +503,23 @@ impl BaseTransformImpl for SoraWatermark {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
+            // Before the flush asks for the thread of the stream.
+            gst::EventView::FlushStart(_) => self.cancel_search(),
             gst::EventView::FlushStop(_) => {
                 let mut state = self.state();
                 (state.time, state.fingerprinter) = (ClipTime::default(), None);
+                if matches!(state.check, Check::Running(_)) {
+                    // It was called off: what comes now is searched from its beginning.
+                    let before = std::mem::take(&mut state.check);
+                    drop(state);
+                    drop(before);
+                }
+            }
+            // A clip shorter than what is searched: the answer comes before its end goes on.
+            gst::EventView::Eos(_) => {
+                if let Some(analysis) = self.search() {
+                    analysis.finish(true);
+                }
             }
             gst::EventView::Tag(tag) if tag.tag().scope() == gst::TagScope::Stream => {
                 let tags = tag.tag_owned();

@@ -24,12 +24,11 @@
 //! longer than 16:1): by `on-unsupported` an error, or passed on with a warning. A stream that a
 //! `sorawatermark` upstream (or one downstream that came first) marks under the same key is passed on
 //! with a warning. A mark that the pixels already carry is looked for only where `check-existing` says so, beside the stream,
-//! since a frame cannot wait for the answer: with `off`, and until an answer is there, the stream is
-//! marked again, and a detector will report two ids.
+//! since a live frame cannot wait for the answer (what is not live waits until the search has taken it, not for its answer):
+//! with `off`, and until an answer is there, the stream is marked again, and a detector will report two ids.
 
 mod imp;
 mod settings;
-mod time;
 
 use gst::glib;
 use gst::prelude::*;

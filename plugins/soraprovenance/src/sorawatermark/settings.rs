@@ -96,7 +96,7 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecString::builder("key")
                 .nick("Key")
-                .blurb("File with the 32 bytes of the key to mark under, or public; unset = $SORA_WATERMARK_KEY, else the public key, under which everybody can find marks and forge them")
+                .blurb("One file with the 32 bytes of the key to mark under, or public; unset = $SORA_WATERMARK_KEY, which must name one then, else the public key, under which everybody can find marks and forge them")
                 .mutable_ready()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("strength", Strength::default())
@@ -106,7 +106,7 @@ pub(super) fn properties() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecDouble::builder("target-psnr")
                 .nick("Target PSNR")
-                .blurb("Luma PSNR in dB that every frame is brought to, 30 (strong) to 60 (weak); 0 = as strength says")
+                .blurb("Luma PSNR in dB that every frame is brought to, 30 (strong; below 38 as far as no pixel changes by more than 7.8 of 255) to 60 (weak); 0 = as strength says")
                 // The element refuses what is out of range, with the range. GObject would put the nearest
                 // number in its place without a word, and it has no place for a gap from 0 to 30.
                 .minimum(f64::MIN)

@@ -1,10 +1,12 @@
-//! Time in the clip: what chooses the pattern of a frame.
+//! Time in the clip: what chooses the pattern of a frame, and what a detector counts by.
 
 use std::time::Duration;
 
+use gst::prelude::*;
+
 /// Time since the first frame, in the stream's running time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ClipTime {
+pub(crate) struct ClipTime {
     /// Running time of the first frame, in nanoseconds; frames before the segment's start have
     /// negative ones.
     first: Option<i128>,
@@ -13,8 +15,27 @@ pub(super) struct ClipTime {
 }
 
 impl ClipTime {
+    /// The time of a buffer in this segment, and how long it is shown, as far as that is known; `rate` is what the caps say.
+    pub(crate) fn of_buffer(
+        &mut self,
+        segment: &gst::Segment,
+        buffer: &gst::BufferRef,
+        rate: gst::Fraction,
+    ) -> (Duration, Option<Duration>) {
+        let running = segment.downcast_ref::<gst::ClockTime>().and_then(|segment| {
+            let time = segment.to_running_time_full(buffer.pts()?)?;
+            let nanoseconds = i128::from(time.abs().nseconds());
+            Some(if time.is_negative() { -nanoseconds } else { nanoseconds })
+        });
+        let frame = (rate.numer() > 0)
+            .then(|| gst::ClockTime::SECOND.mul_div_floor(rate.denom() as u64, rate.numer() as u64))
+            .flatten();
+        let duration = buffer.duration().or(frame).map(Duration::from);
+        (self.of_frame(running, duration), duration)
+    }
+
     /// The time of a frame with this running time, if it has one, and this duration, if it is known.
-    pub(super) fn of_frame(&mut self, running: Option<i128>, duration: Option<Duration>) -> Duration {
+    fn of_frame(&mut self, running: Option<i128>, duration: Option<Duration>) -> Duration {
         let time = match running {
             Some(running) => {
                 let first = *self.first.get_or_insert(running - self.next.as_nanos() as i128);
