@@ -207,9 +207,11 @@ fn a_mark_that_the_frames_carry_already_is_found_where_that_is_wanted() {
 #[test]
 fn a_mark_that_a_short_clip_carries_is_told_before_its_end_goes_on() {
     let before = marked(&format!("sorawatermark id={ID}"), 320, 240, SECOND * 2);
-    for check in ["warn", "stop"] {
+    for (check, live) in [("warn", false), ("stop", false), ("warn", true)] {
         let line = format!("sorawatermark id={OTHER_ID} check-existing={check}");
         let mut harness = harness(&line, &info(VideoFormat::Gray8, 320, 240));
+        // What is not live is held up until the search has taken it.
+        harness.set_live(live);
         let bus = gst::Bus::new();
         harness.element().expect("an element").set_bus(Some(&bus));
         // As fast as a file comes.

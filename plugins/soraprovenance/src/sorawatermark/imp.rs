@@ -222,13 +222,20 @@ impl SoraWatermark {
         if wanted == CheckExisting::Off {
             return;
         }
-        let state = self.state();
-        let (Some(layout), Some(key)) = (state.layout.clone(), state.key.clone()) else { return };
-        let analysis = match &state.check {
-            Check::Running(existing) => Arc::clone(&existing.analysis),
-            Check::Done | Check::Stopped => return,
-            Check::No => {
-                drop(state);
+        let (layout, key, begun) = {
+            let state = self.state();
+            let begun = match &state.check {
+                Check::No => None,
+                Check::Running(existing) => Some(Arc::clone(&existing.analysis)),
+                Check::Done | Check::Stopped => return,
+            };
+            let (Some(layout), Some(key)) = (state.layout.clone(), state.key.clone()) else { return };
+            (layout, key, begun)
+        };
+        // With no lock held: a file waits here, for a search that takes the lock to say what it found.
+        let analysis = match begun {
+            Some(analysis) => analysis,
+            None => {
                 let number = self.searches.fetch_add(1, Ordering::Relaxed);
                 match self.start_check(key, number) {
                     Ok(analysis) => {
