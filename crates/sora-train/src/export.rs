@@ -118,8 +118,7 @@ fn check(args: &Args) -> anyhow::Result<()> {
          another folder",
         out.display()
     );
-    let resolved = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
-    let whole = resolved(out)?;
+    let whole = out.canonicalize().with_context(|| format!("out is {}", out.display()))?;
     let inputs = [("vae", Some(&args.vae)), ("transformer", Some(&args.transformer))];
     let inputs = inputs
         .into_iter()

@@ -118,8 +118,7 @@ fn streams(bench: &Bench<'_>, report: &mut Report, minutes: f64) -> anyhow::Resu
         ),
     );
     report.figure(&format!("drift {minutes} min border change"), mean(&borders));
-    // Pictures last: streams that took minutes are on record also where there is no font to draw with.
-    report.save()?;
+    // Pictures last: what is said before is saved also where there is no font to draw with.
     sheet::write(&report.file(&format!("{name}-sheet.png")), &rows)?;
     draw(report, &name, minutes, &all)
 }
