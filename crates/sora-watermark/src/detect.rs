@@ -178,11 +178,25 @@ impl Detector {
     /// The answer for all frames so far. A window that is not full yet is examined as it is, which counts its
     /// hypotheses too.
     pub fn verdict(&mut self) -> Verdict {
+        let effort = self.effort();
+        self.tell(effort)
+    }
+
+    /// The answer while frames still come: of a window that is not full yet, only what costs a small part of a search is
+    /// looked for, a mark on frames that lie as they were embedded, at any time of its cycle, and marks that were found
+    /// before. A mark that was moved, or that moving pictures hide, is told when its window is full.
+    ///
+    /// It counts its hypotheses as [`Detector::verdict`] does, which is the one to ask when no more frames come.
+    pub fn interim(&mut self) -> Verdict {
+        self.tell(Effort::Glance)
+    }
+
+    fn tell(&mut self, effort: Effort) -> Verdict {
         self.window.close();
         if self.window.is_empty() {
             return self.ledger.verdict(self.frames, self.elapsed());
         }
-        let found = self.examine();
+        let found = self.examine(effort);
         found.iter().for_each(|findings| self.ledger.count(findings));
         // The window goes on: what it gave so far belongs into this verdict only.
         let mut ledger = self.ledger.clone();
@@ -203,7 +217,7 @@ impl Detector {
     fn finish_window(&mut self) {
         self.window.close();
         if !self.window.is_empty() {
-            let found = self.examine();
+            let found = self.examine(self.effort());
             for (examiner, mut findings) in self.examiners.iter_mut().zip(found) {
                 examiner.keep_tracks(&mut findings);
                 self.ledger.count(&findings);
@@ -214,15 +228,19 @@ impl Detector {
         self.window = Window::default();
     }
 
-    fn examine(&self) -> Vec<crate::examine::Findings> {
+    /// How far the window is searched when it is done.
+    fn effort(&self) -> Effort {
         let short_rest = self.windows > 0 && self.window.span() < SHORT_REST;
         let all = self.windows < FULL_WINDOWS || self.windows.is_multiple_of(FULL_EVERY);
-        let effort = match self.options.search {
+        match self.options.search {
             Search::Untouched => Effort::Untouched,
             _ if short_rest => Effort::Untouched,
             Search::Full if all => Effort::Full,
             _ => Effort::Scaled,
-        };
+        }
+    }
+
+    fn examine(&self, effort: Effort) -> Vec<crate::examine::Findings> {
         let bounds = (self.ledger.hypotheses(), self.options.sure_log10_p);
         let views = Views::new(&self.window, self.examiners.len());
         self.examiners.iter().map(|examiner| examiner.examine(&views, effort, bounds)).collect()

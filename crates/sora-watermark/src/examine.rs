@@ -28,6 +28,8 @@ pub(crate) const MOST_TRACKS: usize = 16;
 /// How far one window is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
+    /// As [`Effort::Untouched`], but nothing is looked for without motion, which costs the most.
+    Glance,
     Untouched,
     Scaled,
     Full,
@@ -216,15 +218,19 @@ impl Work<'_> {
     }
 
     fn run(&mut self, effort: Effort) {
-        if self.follow_proven() {
+        if self.follow_proven(effort) {
             return;
         }
         // What is found as it is costs no search for motion; all that is harder is looked for without motion.
-        if self.untouched() || (self.see(View::WithoutMotion) && self.untouched()) {
+        if self.untouched() {
+            return;
+        }
+        if effort != Effort::Glance && self.see(View::WithoutMotion) && self.untouched() {
             return;
         }
         let [upright, _] = self.untouched_poses();
-        let deepest = if effort == Effort::Untouched { self.base } else { self.base * DEEPEST };
+        let in_place = matches!(effort, Effort::Glance | Effort::Untouched);
+        let deepest = if in_place { self.base } else { self.base * DEEPEST };
         let sight = self.views.sight((self.view, self.window), deepest);
         let still = sight.still;
         let search = Search::new(&self.examiner.carriers, sight);
@@ -242,7 +248,7 @@ impl Work<'_> {
         // Whether a picture was turned is tried beside the candidates: so many more tries shall not crowd out a weak one.
         let turned = search.at(upright, Orientation::TURNED, &mut scratch);
         candidates.extend(Some(turned).filter(Candidate::is_strong));
-        if effort != Effort::Untouched && !strong(&candidates) {
+        if !in_place && !strong(&candidates) {
             candidates.extend(search.among(
                 Family::Isotropic,
                 self.base,
@@ -293,10 +299,13 @@ impl Work<'_> {
     }
 
     /// Tries the hypotheses that gave marks in windows before; whether one does again.
-    fn follow_proven(&mut self) -> bool {
+    fn follow_proven(&mut self, effort: Effort) -> bool {
         let size = (self.window.width, self.window.height);
         let tracks = &self.examiner.tracks;
         for track in tracks.iter().filter(|track| track.proven && track.size == size) {
+            if effort == Effort::Glance && track.hypothesis.view == View::WithoutMotion {
+                continue;
+            }
             if track.hypothesis.view != self.view && !self.see(track.hypothesis.view) {
                 continue;
             }

@@ -129,6 +129,25 @@ fn asking_often_counts_its_hypotheses() {
 }
 
 #[test]
+fn an_interim_verdict_tells_of_frames_in_place_at_once_and_of_others_when_their_window_is_full() {
+    let marked = texture(256, 192, 40, 8.0, 16).marked(id(6));
+    let joined = texture(256, 192, 40, 8.0, 16).marked(id(6)).starting_at(3);
+    let cropped = marked.cropped(21, 13, 178, 150);
+    let told = |clip: &Clip, frames: usize| {
+        let mut detector = detector(vec![Key::public()], Options::default());
+        (0..frames).for_each(|n| clip.push_one(&mut detector, n));
+        let interim = detector.interim();
+        assert!(interim.hypotheses > 0, "it counts what it tried");
+        (interim.payload(), detector.verdict().payload())
+    };
+    let found = Some(id(6));
+    assert_eq!(told(&marked, 16), (found, found));
+    assert_eq!(told(&joined, 16), (found, found));
+    assert_eq!(told(&cropped, 32), (None, found), "the window is not full before the next frame comes");
+    assert_eq!(told(&cropped, 33), (found, found));
+}
+
+#[test]
 fn more_keys_and_more_windows_count_more_hypotheses() {
     let clip = texture(128, 96, 72, 8.0, 3);
     let count = |keys: Vec<Key>, clip: &Clip| {

@@ -191,7 +191,7 @@ fn work(shared: &Shared, mut detector: Detector, interval: Duration, mut report:
         // A frame that is no frame for a detector, such as one of 20 pixels, carries no mark.
         if seen.is_ok() && time >= reported + interval {
             reported = time;
-            report(detector.verdict(), false, counts);
+            report(detector.interim(), false, counts);
         }
     }
 }

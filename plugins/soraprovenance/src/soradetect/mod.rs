@@ -10,7 +10,9 @@
 //! files.
 //!
 //! Every `interval` of the stream, and once more at its end before EOS goes on, the verdict for all
-//! frames since the start (or the last flush) is posted as an element message:
+//! frames since the start (or the last flush) is posted as an element message. A mark on frames as they were
+//! marked is told at the next interval, wherever in its cycle the stream was joined; one that was moved, or that moving
+//! pictures hide, when the four seconds that are searched at a time are over. The message:
 //!
 //! | field of `sora-watermark` | |
 //! |---|---|
