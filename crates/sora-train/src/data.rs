@@ -24,6 +24,11 @@ impl DomainChoice {
             Self::Full => Domain::full(),
         }
     }
+
+    /// The name it has on the command line and in files.
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
 }
 
 /// The picture sizes of sora-tiny: 1:1, 5:3 and 3:5.

@@ -16,7 +16,7 @@ use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::parameters::Parameters;
 use crate::run::{Compute, Dtype, Run};
 use crate::video::{clip_to_tensor, to_tensor};
-use crate::{pairs, presets, progress};
+use crate::{origin, pairs, presets, progress};
 
 /// Options of `sora-train latents`.
 #[derive(clap::Args)]
@@ -57,6 +57,19 @@ pub(crate) struct Args {
 
 /// Clips per shard.
 const SHARD: u64 = 100;
+
+/// What decides what the shards of a folder hold, `origin.json`.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Origin {
+    /// Digest of the VAE's weights.
+    vae: String,
+    seed: u64,
+    domain: String,
+    size: Option<String>,
+    square_crop: bool,
+    validation: bool,
+    pairs: bool,
+}
 
 /// What is known of a clip besides its latents.
 #[derive(Serialize, Deserialize)]
@@ -109,6 +122,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let device = args.compute.begin()?;
     let config: VaeConfig = presets::read(&args.vae)?;
     presets::settle(&args.run, config)?;
+    let origin = Origin {
+        vae: origin::digest(&args.vae)?,
+        seed: args.compute.seed,
+        domain: args.domain.name(),
+        size: args.size.map(|Shape { size, frames }| format!("{}x{}x{frames}", size.width, size.height)),
+        square_crop: args.square_crop,
+        validation: args.validation,
+        pairs: args.pairs,
+    };
+    origin::settle(&run.file("origin.json"), origin, "latents")?;
     let vae = trained_vae_in(&args.vae, device, args.dtype)?;
     let _no_grad = tch::no_grad_guard();
     let domain = args.domain.domain();

@@ -16,6 +16,7 @@ mod import;
 mod judge;
 mod latents;
 mod optimizer;
+mod origin;
 mod pairs;
 mod parameters;
 mod presets;

@@ -75,7 +75,7 @@ impl Parameters {
     pub(crate) fn build_with<T>(
         device: Device,
         seed: u64,
-        initial_value: impl Fn(&Entry) -> Tensor,
+        initial_value: impl Fn(&Entry, &mut Seeds) -> Tensor,
         build: impl Fn(&Weights) -> sora_diffusion::Result<T>,
     ) -> anyhow::Result<(Self, T)> {
         let recorder = Rc::new(Recorder::default());
@@ -83,10 +83,10 @@ impl Parameters {
         let entries = recorder.0.take();
         let total: i64 = entries.iter().map(Entry::len).sum();
         let flat = Tensor::zeros([total], (Kind::Float, device));
-        tch::manual_seed(Seeds::new(seed, 0, 0).next_u64() as i64);
+        let mut seeds = Seeds::new(seed, 0, 0);
         let mut parameters = Self { entries, flat, leaves: Leaves(Vec::new()) };
         for (entry, mut view) in parameters.entries.iter().zip(parameters.views()) {
-            view.copy_(&initial_value(entry));
+            view.copy_(&initial_value(entry, &mut seeds));
         }
         let network;
         (parameters.leaves, network) = parameters.replica(build)?;
@@ -276,7 +276,7 @@ fn source_encoder_begins_at_nothing(name: &str) -> bool {
 }
 
 /// How parameters begin, by what their names say they are.
-pub(crate) fn initial_value(entry: &Entry) -> Tensor {
+pub(crate) fn initial_value(entry: &Entry, seeds: &mut Seeds) -> Tensor {
     let shape = entry.shape.as_slice();
     let options = (Kind::Float, Device::Cpu);
     let name = entry.name.as_str();
@@ -298,15 +298,15 @@ pub(crate) fn initial_value(entry: &Entry) -> Tensor {
         // without it begins at what it was.
         Tensor::zeros(shape, options)
     } else if last == "scale_shift_table" {
-        Tensor::randn(shape, options) / (shape[shape.len() - 1] as f64).sqrt()
+        seeds.normal(shape) / (shape[shape.len() - 1] as f64).sqrt()
     } else if name.contains("time_embedder") || name.contains("time_proj") {
-        Tensor::randn(shape, options) * 0.02
+        seeds.normal(shape) * 0.02
     } else if name == "shared.weight" {
-        Tensor::randn(shape, options)
+        seeds.normal(shape)
     } else if shape.len() >= 4 {
         // Convolutions: the default of torch, uniform with variance 1/(3·fan in).
-        (Tensor::rand(shape, options) * 2.0 - 1.0) / fan_in.sqrt()
+        seeds.uniform(shape) / fan_in.sqrt()
     } else {
-        Tensor::randn(shape, options) / fan_in.sqrt()
+        seeds.normal(shape) / fan_in.sqrt()
     }
 }

@@ -115,21 +115,32 @@ const FILE: &str = "config.json";
 /// If the folder holds another one than `fresh`: a checkpoint of another size cannot be continued.
 pub(crate) fn settle<T: Serialize + DeserializeOwned + PartialEq>(dir: &Path, fresh: T) -> anyhow::Result<T> {
     let path = dir.join(FILE);
-    if let Some(held) = held::<T>(dir)? {
-        if held != fresh {
-            let differs = difference("", &serde_json::to_value(&held)?, &serde_json::to_value(&fresh)?);
-            let differs = differs.map_or_else(String::new, |differs| format!(" ({differs})"));
-            anyhow::bail!(
-                "{} describes another network than the one asked for{differs}: use another run folder, \
-                 or the preset it was begun with",
-                path.display()
-            );
-        }
-        return Ok(held);
+    settle_in(&path, fresh)?.map_err(|differs| {
+        anyhow::anyhow!(
+            "{} describes another network than the one asked for ({differs}): use another run folder, \
+             or the preset it was begun with",
+            path.display()
+        )
+    })
+}
+
+/// What a file holds, or `fresh` where there is none, which then holds it; or in what the two differ.
+pub(crate) fn settle_in<T: Serialize + DeserializeOwned + PartialEq>(
+    path: &Path,
+    fresh: T,
+) -> anyhow::Result<Result<T, String>> {
+    if !path.exists() {
+        let json = serde_json::to_string_pretty(&fresh)? + "\n";
+        write_whole(path, |p| Ok(fs::write(p, json)?))?;
+        return Ok(Ok(fresh));
     }
-    let json = serde_json::to_string_pretty(&fresh)? + "\n";
-    write_whole(&path, |p| Ok(fs::write(p, json)?))?;
-    Ok(fresh)
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let held: T = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    if held == fresh {
+        return Ok(Ok(held));
+    }
+    let differs = difference("", &serde_json::to_value(&held)?, &serde_json::to_value(&fresh)?);
+    Ok(Err(differs.unwrap_or_else(|| "they differ".to_owned())))
 }
 
 /// Names the first field that is not the same, and what it is.

@@ -1,5 +1,7 @@
 //! Random choices that depend on (run seed, step, index) alone, so that a resumed run makes the same ones.
 
+use tch::Tensor;
+
 /// SplitMix64 (Steele, Lea, Flood 2014): a hash that is also a good generator.
 #[derive(Clone)]
 pub(crate) struct Seeds(u64);
@@ -44,8 +46,63 @@ impl Seeds {
         (self.next_u64() >> 40) as f32 / (1u64 << 24) as f32
     }
 
+    /// Standard normal numbers in f32 on the CPU (G. E. P. Box and M. E. Muller, 1958).
+    ///
+    /// Unlike libtorch's generator, of which a process has one, nothing that another thread draws changes them.
+    pub(crate) fn normal(&mut self, shape: &[i64]) -> Tensor {
+        let count = shape.iter().product::<i64>() as usize;
+        let mut values = Vec::with_capacity(count + 1);
+        while values.len() < count {
+            // Above 0, as its logarithm is taken.
+            let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+            let (sine, cosine) = (std::f32::consts::TAU * self.unit()).sin_cos();
+            values.extend([radius * cosine, radius * sine]);
+        }
+        Tensor::from_slice(&values[..count]).view(shape)
+    }
+
+    /// Numbers in −1 ≤ x < 1, in f32 on the CPU.
+    pub(crate) fn uniform(&mut self, shape: &[i64]) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        let values: Vec<f32> = (0..count).map(|_| self.range(-1.0, 1.0)).collect();
+        Tensor::from_slice(&values).view(shape)
+    }
+
     /// low ≤ x < high.
     pub(crate) fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_they_should_be_distributed_and_drawn_again_the_same() {
+        let mut seeds = Seeds::new(1, 2, 3);
+        let normal = seeds.normal(&[100, 999]);
+        let uniform = seeds.uniform(&[100, 999]);
+        let share = |x: Tensor| x.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        let moments = |x: &Tensor| [1, 2, 4].map(|power| share(x.pow_tensor_scalar(power)));
+        // In the order of 1/√n, four times over.
+        for (found, expected) in moments(&normal).into_iter().zip([0.0, 1.0, 3.0]) {
+            assert!((found - expected).abs() < 0.15, "{found} is not {expected}");
+        }
+        assert!((share(normal.abs().gt(1.96)) - 0.05).abs() < 0.005);
+        for (found, expected) in moments(&uniform).into_iter().zip([0.0, 1.0 / 3.0, 0.2]) {
+            assert!((found - expected).abs() < 0.02, "{found} is not {expected}");
+        }
+        assert!(
+            uniform.abs().max().double_value(&[]) <= 1.0 && normal.isfinite().all().int64_value(&[]) == 1
+        );
+        // Neighbours, which come of one pair, have nothing to do with each other.
+        let (even, odd) =
+            (normal.flatten(0, 1).slice(0, 0, 99_900, 2), normal.flatten(0, 1).slice(0, 1, 99_900, 2));
+        assert!(share(even * odd).abs() < 0.02);
+        assert_eq!(Seeds::new(1, 2, 3).normal(&[100, 999]), normal);
+        assert_ne!(Seeds::new(1, 2, 4).normal(&[100, 999]), normal);
     }
 }

@@ -195,11 +195,10 @@ mod tests {
         let sizes = Sizes { encoder, latent_channels: 2, text_dim: 8 };
         let (mut parameters, encoder) =
             Parameters::build(Device::Cpu, 3, |weights| sizes.build(weights)).expect("a network");
-        tch::manual_seed(5);
-        let options = (Kind::Float, Device::Cpu);
-        let source = Tensor::randn([4, 2, 1, 6, 6], options);
+        let mut seeds = Seeds::new(5, 0, 0);
+        let source = seeds.normal(&[4, 2, 1, 6, 6]);
         // The first prompt asks for the negative, the second for the picture above.
-        let one = Tensor::randn([1, 3, 8], options);
+        let one = seeds.normal(&[1, 3, 8]);
         let embeds = Tensor::cat(&[&one, &one, &-&one, &-&one], 0);
         let target = Tensor::cat(&[-source.narrow(0, 0, 2), source.narrow(0, 2, 2).roll([1], [3])], 0);
         let part = Part { source, target, embeds };

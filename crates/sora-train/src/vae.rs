@@ -92,7 +92,7 @@ pub(crate) struct Args {
 /// end in a norm and a SiLU; a colour survives these as a pair of channels of opposite sign
 /// (silu(x) − silu(−x) = x) next to constant channels that steady the norm. Training then starts at about
 /// 18 dB and learns details, instead of spending its first hours on finding this path.
-fn initial_value(entry: &Entry) -> Tensor {
+fn initial_value(entry: &Entry, seeds: &mut Seeds) -> Tensor {
     let Entry { name, shape } = entry;
     let options = (Kind::Float, tch::Device::Cpu);
     let zeros = || Tensor::zeros(shape.as_slice(), options);
@@ -113,7 +113,7 @@ fn initial_value(entry: &Entry) -> Tensor {
             Tensor::eye_m(shape[0], shape[1], options).view(shape.as_slice())
         }
         "encoder.conv_in.weight" => {
-            let weight = parameters::initial_value(entry) * 0.5;
+            let weight = parameters::initial_value(entry, seeds) * 0.5;
             let _ = weight.narrow(0, 0, 8).zero_();
             for colour in 0..3 {
                 for patch in 0..4 {
@@ -129,7 +129,7 @@ fn initial_value(entry: &Entry) -> Tensor {
             bias
         }
         "encoder.conv_out.weight" => {
-            let weight = parameters::initial_value(entry) * 0.3;
+            let weight = parameters::initial_value(entry, seeds) * 0.3;
             let _ = weight.narrow(0, 0, 3).zero_();
             for colour in 0..3 {
                 // Four time offsets of every channel of conv_in lie side by side here.
@@ -148,7 +148,7 @@ fn initial_value(entry: &Entry) -> Tensor {
             bias
         }
         "decoder.conv_in.weight" => {
-            let weight = parameters::initial_value(entry) * 0.3;
+            let weight = parameters::initial_value(entry, seeds) * 0.3;
             let _ = weight.narrow(0, 0, 8).zero_();
             for colour in 0..3 {
                 tap(&weight, colour, colour, 1.0);
@@ -157,7 +157,7 @@ fn initial_value(entry: &Entry) -> Tensor {
             weight
         }
         "decoder.conv_out.weight" => {
-            let weight = parameters::initial_value(entry) * 0.1;
+            let weight = parameters::initial_value(entry, seeds) * 0.1;
             for colour in 0..3 {
                 for patch in 0..4 {
                     tap(&weight, 4 * colour + patch, colour, 0.5);
@@ -166,7 +166,7 @@ fn initial_value(entry: &Entry) -> Tensor {
             }
             weight
         }
-        _ => parameters::initial_value(entry),
+        _ => parameters::initial_value(entry, seeds),
     }
 }
 
@@ -341,8 +341,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .collect();
     let (mut leaves, learning) =
         parameters.replica_in(|_| args.dtype.large(), |w| AutoencoderKlWan::new(w, &config))?;
-    let made =
-        Made::open(&args.made, &run.file("made.safetensors"), args.compute.seed, &args.domain.domain())?;
+    let made = Made::open(&args.made, &run.file("made.safetensors"), args.compute.seed, args.domain)?;
     let batches = batches(args, made, done);
     let factor = config.temporal_scale_factor();
     let bar = progress::bar(args.steps, done);
@@ -451,7 +450,7 @@ mod tests {
     #[test]
     fn noise_is_of_the_size_of_the_channels() {
         let scale = Tensor::from_slice(&[0.1f32, 10.0]).view([1, 2, 1, 1, 1]);
-        let latents = Tensor::randn([4, 2, 3, 8, 8], (Kind::Float, tch::Device::Cpu)) * &scale;
+        let latents = Seeds::new(1, 1, 1).normal(&[4, 2, 3, 8, 8]) * &scale;
         assert_eq!(with_noise(&latents, 0.0), latents);
         let added = (with_noise(&latents, 0.3) - &latents) / scale;
         let by_channel = added.square().mean_dim([0i64, 2, 3, 4].as_slice(), false, Kind::Float).sqrt();

@@ -71,6 +71,54 @@ fn streams_are_asked_for_as_told_and_on_record_without_their_pictures() {
 }
 
 #[test]
+fn every_other_measure_reads_renders_as_they_are_and_reports_what_the_model_makes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let out = dir.path().join("out");
+    let measures = "vae,diversity,orbit,permanence,marks,restyling";
+    let more = ["--measures", measures, "--claim-clips", "3", "--steps", "1", "--size", "96x96x17"];
+    let output = evaluate(&out, &more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| fs::read_to_string(out.join(name)).expect(name);
+    let json: serde_json::Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    let figure = |name: &str| json[name].as_f64().unwrap_or_else(|| panic!("{name} in {json}"));
+
+    assert!(figure("vae psnr world") > 25.0 && figure("vae psnr textures") > 20.0);
+    assert!((0.5..1.0).contains(&figure("vae ssim world")));
+    assert!(figure("diversity generated") > 0.0 && figure("diversity renders") > 0.0);
+    // What is known of renders: their ground turns with the camera, their marks stay, and a source is like itself.
+    let turns = |of: &str| figure(&format!("orbit turns as it should, share of clips {of}"));
+    assert!(turns("renders") > turns("generated"), "one step makes nothing turn: {json}");
+    assert!(figure("orbit agreement of the ground renders") > figure("orbit agreement if unturned renders"));
+    assert_eq!(figure("marks there renders, true marks"), 1.0);
+    assert_eq!(figure("marks after 1 s renders, true marks"), 1.0);
+    assert!(figure("restyling worlds source structure") > 0.999);
+    assert!(figure("restyling worlds target structure") < figure("restyling worlds source structure"));
+    assert!(figure("restyling worlds learned likeness") > figure("restyling worlds noise likeness"));
+    for name in ["permanence comes back renders", "permanence comes back generated", "marks there generated"]
+    {
+        assert!((0.0..=1.0).contains(&figure(name)), "{name}");
+    }
+    for name in ["vae", "diversity", "orbit", "permanence", "marks", "restyling"] {
+        assert!(read(&format!("{name}.csv")).lines().count() > 1, "{name}.csv has rows");
+    }
+    for claim in ["(claim d)", "(claim e)", "(claim f)", "## Restyling", "## VAE", "## Diversity"] {
+        assert!(read("report.md").contains(claim), "{claim} in {}", read("report.md"));
+    }
+    for picture in [
+        "vae-sheet",
+        "orbit",
+        "orbit-sheet",
+        "permanence",
+        "permanence-sheet",
+        "marks",
+        "marks-sheet",
+        "restyling",
+    ] {
+        assert!(fs::metadata(out.join(format!("{picture}.png"))).expect(picture).len() > 1000, "{picture}");
+    }
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let out = dir.path().join("out");

@@ -328,7 +328,11 @@ fn the_transformer_and_its_student_learn_in_both_formats_and_are_exported() {
     let dir = dir.path();
     succeeds(vae(&dir.join("runs/vae"), 1, &[]));
     succeeds(stage(dir, "tokenizer", "runs/tokenizer", &["--captions", "400"]));
-    succeeds(stage(dir, "latents", "runs/latents", &["--clips", "100", "--size", "64x64x5"]));
+    let latents = ["--clips", "100", "--size", "64x64x5"];
+    succeeds(stage(dir, "latents", "runs/latents", &latents));
+    // What is added to them is of the same.
+    let said = fails(stage(dir, "latents", "runs/latents", &[&latents[..], &["--seed", "2"]].concat()));
+    assert!(said.contains("its seed is 1, asked for is 2"), "{said}");
     let small = ["--preset", "xxs", "--steps", "3", "--batch", "4", "--replicas", "2", "--every", "3"];
     let first_losses = |name: &str| -> Vec<f64> {
         let text = fs::read_to_string(dir.join(name).join("loss.csv")).expect("loss.csv");

@@ -65,9 +65,9 @@ fn network(sources: bool) -> (Configs, Parameters, TextToLatents) {
     };
     let (parameters, model) = TextToLatents::build(Device::Cpu, 3, &configs).expect("a network");
     let mask = parameters.mask(|name| name == "transformer.proj_out.weight").to_kind(Kind::Float);
-    tch::manual_seed(4);
     let mut flat = parameters.flat.shallow_clone();
-    let _ = tch::no_grad(|| flat.g_add_(&(flat.randn_like() * 0.05 * mask)));
+    let noise = Seeds::new(4, 0, 0).normal(&flat.size());
+    let _ = tch::no_grad(|| flat.g_add_(&(noise * 0.05 * mask)));
     (configs, parameters, model)
 }
 
@@ -87,8 +87,7 @@ const TOKENS: [&[i64]; 2] = [&[2, 1], &[3, 4, 1]];
 const LEVELS: [f64; 3] = [1.0, 0.75, 0.0];
 
 fn encoded() -> Tensor {
-    tch::manual_seed(6);
-    Tensor::randn([2, 2, 5, 8, 8], (Kind::Float, Device::Cpu)).cumsum(4, Kind::Float) * 0.3
+    Seeds::new(6, 0, 0).normal(&[2, 2, 5, 8, 8]).cumsum(4, Kind::Float) * 0.3
 }
 
 fn named() -> Tensor {
@@ -181,8 +180,8 @@ fn a_student_that_saw_no_guesses_goes_on_as_it_was_and_learns_to_see_them() {
     let _no_grad = tch::no_grad_guard();
     let add = |parameters: &mut Parameters, part: &str, size: f64| {
         let mask = parameters.mask(|name| name == part).to_kind(Kind::Float);
-        tch::manual_seed(8);
-        let _ = parameters.flat.g_add_(&(parameters.flat.randn_like() * mask * size));
+        let noise = Seeds::new(8, 0, 0).normal(&parameters.flat.size());
+        let _ = parameters.flat.g_add_(&(noise * mask * size));
     };
     add(&mut before, "source_embedding.weight", 0.2);
     let run = tempfile::tempdir().expect("a folder");
@@ -257,11 +256,10 @@ fn a_student_learns_what_a_judge_misses_in_clips_and_in_streams() {
 #[test]
 fn a_critic_learns_to_tell_and_latents_to_be_taken_for_encoded_ones() {
     tch::set_num_threads(1);
-    tch::manual_seed(7);
     let (mut parameters, critic) =
         Parameters::build(Device::Cpu, 1, |w| critic::Critic::new(w, 2)).expect("a critic");
     let encoded = encoded();
-    let drawn = encoded.randn_like().set_requires_grad(true);
+    let drawn = Seeds::new(7, 0, 0).normal(&encoded.size()).set_requires_grad(true);
     let wrong = || critic.lesson((&encoded, &drawn), critic::Frames::All, 1);
     let (first, last) = descend(&mut parameters, (60, 2e-3), wrong);
     assert!(!drawn.grad().defined(), "its lessons teach it alone");

@@ -24,6 +24,7 @@ use crate::checkpoint::write_whole;
 use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::{Entry, Parameters, initial_value};
 use crate::run::Run;
+use crate::seeds::Seeds;
 use crate::tokenizer::vocabulary_size;
 use crate::{checkpoint, presets, progress};
 
@@ -87,8 +88,8 @@ impl Configs {
     fn build(&self, seed: u64) -> anyhow::Result<(Parameters, Umt5ForConditionalGeneration)> {
         // Attention does not scale its scores: what does it is how the queries begin, as in T5.
         let d_kv = self.encoder.d_kv as f64;
-        let begin = |entry: &Entry| {
-            let value = initial_value(entry);
+        let begin = |entry: &Entry, seeds: &mut Seeds| {
+            let value = initial_value(entry, seeds);
             if entry.name.ends_with(".q.weight") { value / d_kv.sqrt() } else { value }
         };
         Parameters::build_with(Device::Cpu, seed, begin, |weights| {

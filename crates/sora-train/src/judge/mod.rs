@@ -176,7 +176,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let json = serde_json::to_string_pretty(&known.collect::<Knowledge>())? + "\n";
             let card = file::Card {
                 config: config.probe.clone(),
-                domain: format!("{:?}", args.domain).to_lowercase(),
+                domain: args.domain.name(),
                 steps: step + 1,
                 marked_weight: MARKED_WEIGHT,
                 renders: Default::default(),

@@ -1,6 +1,6 @@
 //! Scenes are found again, and a student learns what a judge misses.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::truth::{Origin, Truth};
 use super::*;
@@ -18,8 +18,7 @@ fn bucket() -> Bucket {
         (scene.caption(), scene.detailed_caption())
     });
     let captions = captions.collect();
-    tch::manual_seed(1);
-    let latents = Tensor::randn([4, 2, 3, 12, 16], (Kind::Half, Device::Cpu));
+    let latents = Seeds::new(1, 0, 0).normal(&[4, 2, 3, 12, 16]).to_kind(Kind::Half);
     Bucket { latents, sources: None, captions, scenes }
 }
 

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use self::accuracy::{Tally, measure};
@@ -30,7 +31,7 @@ use crate::optimizer::{AdamW, learning_rate};
 use crate::parameters::Parameters;
 use crate::run::{Compute, Run};
 use crate::seeds::Seeds;
-use crate::{checkpoint, presets, progress};
+use crate::{checkpoint, origin, presets, progress};
 
 /// Options of `sora-train probe`.
 #[derive(clap::Args)]
@@ -98,6 +99,15 @@ const DROPOUT: f64 = 0.15;
 /// The shards that a step may draw from: few at first, all of them after two thirds of the steps.
 fn available(step: u64, steps: u64, shards: u64) -> u64 {
     (2 + step * 3 * shards / (2 * steps).max(1)).min(shards)
+}
+
+/// What decides what the shards of a run hold, `clips/origin.json`.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Origin {
+    /// Digest of the weights of the VAE that some went through.
+    vae: Option<String>,
+    seed: u64,
+    domain: String,
 }
 
 /// Clips that grow as a run goes on.
@@ -238,6 +248,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
     let dir = run.file("clips");
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let vae = if args.no_vae { None } else { Some(origin::digest(&args.vae)?) };
+    let begun = Origin { vae, seed: args.compute.seed, domain: args.domain.name() };
+    origin::settle(&dir.join("origin.json"), begun, "clips")?;
     let source = |purpose, name| Source {
         domain: args.domain,
         seed: args.compute.seed,
@@ -297,7 +310,7 @@ fn report(
     };
     let card = file::Card {
         config: config.clone(),
-        domain: format!("{:?}", args.domain).to_lowercase(),
+        domain: args.domain.name(),
         steps: step,
         marked_weight: MARKED_WEIGHT,
         renders: named(&renders.tallies),

@@ -9,17 +9,18 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use sora_diffusion::device::{DeviceChoice, DtypeChoice};
 use sora_diffusion::pipelines::{BlockRequest, BlockSource, LoadOptions, StreamOptions, TextToVideoPipeline};
 use sora_world::{Domain, Scene};
 use tch::Tensor;
 
 use crate::checkpoint::write_whole;
-use crate::data::{self, NATIVE_SIZES, Purpose};
+use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::evaluate::generator::take_block;
-use crate::progress;
 use crate::seeds::Seeds;
 use crate::video::clip_to_tensor;
+use crate::{origin, progress};
 
 /// Options of what a model makes.
 #[derive(clap::Args)]
@@ -41,6 +42,15 @@ const FRAMES: usize = 17;
 /// The least and the most that is made anew, as the property `strength` of `soratransform`: of more, the scene would not be
 /// the same any more, and the decoder would learn to blur and to pale what could be either.
 const STRENGTH: (f64, f64) = (0.1, 0.3);
+/// What decides what a model makes, `made.json` beside it.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Origin {
+    /// Digest of its weights.
+    model: String,
+    seed: u64,
+    domain: String,
+}
+
 /// What a model has made.
 pub(super) struct Made {
     /// As the decoder reads them, `[N, C, F, h, w]`.
@@ -59,11 +69,18 @@ impl Made {
     ///
     /// # Errors
     /// If the file has another number of videos than asked for, or the model does not stream.
-    pub(super) fn open(args: &Args, file: &Path, seed: u64, domain: &Domain) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(
+        args: &Args,
+        file: &Path,
+        seed: u64,
+        domain: DomainChoice,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(model) = &args.made_by else { return Ok(None) };
+        let origin = Origin { model: origin::digest(model)?, seed, domain: domain.name() };
+        origin::settle(&file.with_extension("json"), origin, "videos")?;
         if !file.exists() {
-            let latents =
-                make(model, args.made, seed, domain).with_context(|| format!("model {}", model.display()))?;
+            let latents = make(model, args.made, seed, &domain.domain())
+                .with_context(|| format!("model {}", model.display()))?;
             write_whole(file, |path| Ok(Tensor::write_safetensors(&[("latents", &latents)], path)?))?;
         }
         let read = || anyhow::Ok(Tensor::read_safetensors(file)?.pop().context("it is empty")?.1);
@@ -75,7 +92,7 @@ impl Made {
             file.display(),
             args.made
         );
-        Ok(Some(Self { latents, domain: domain.clone(), seed, batch: args.made_batch }))
+        Ok(Some(Self { latents, domain: domain.domain(), seed, batch: args.made_batch }))
     }
 
     /// Crops of side `crop` for a step: latents `[B, C, F, h, w]`, and the videos `[B, 3, T, crop, crop]` in −1…1.
@@ -165,11 +182,10 @@ mod tests {
     #[test]
     fn what_the_model_makes_of_a_scene_shows_it() {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/sora-tiny");
-        let domain = Domain::core();
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("made.safetensors");
         let args = Args { made_by: Some(model.clone()), made: 2, made_batch: 3 };
-        let open = |args: &Args| Made::open(args, &file, 1, &domain);
+        let open = |args: &Args| Made::open(args, &file, 1, DomainChoice::Core);
         let made = open(&args).expect("the model streams").expect("it was asked for");
         assert_eq!(made.latents.size(), [2, 8, 5, 16, 16]);
 
@@ -204,5 +220,9 @@ mod tests {
         assert_eq!(again.latents, made.latents);
         let error = open(&Args { made: 3, ..args }).err().expect("three are not there").to_string();
         assert!(error.contains("has 2 videos, 3 are asked for"), "{error}");
+        let other = Args { made_by: Some(model), made: 2, made_batch: 3 };
+        let error =
+            Made::open(&other, &file, 2, DomainChoice::Core).err().expect("of another seed").to_string();
+        assert!(error.contains("its seed is 1, asked for is 2"), "{error}");
     }
 }
