@@ -4,6 +4,7 @@
 //! or holds the stream up; never does the analysis hold a buffer of the stream.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +40,20 @@ pub(crate) struct Queue {
     pub(crate) interval: Duration,
 }
 
+/// Tells an analysis from all others of the process: what is said by one of the stream before is said by none of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AnalysisId(u64);
+
+impl AnalysisId {
+    fn new() -> Self {
+        static BEGUN: AtomicU64 = AtomicU64::new(0);
+        Self(BEGUN.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The running analysis. Dropping it calls it off.
 pub(crate) struct Analysis {
+    id: AnalysisId,
     shared: Arc<Shared>,
     queue: Queue,
 }
@@ -90,19 +103,24 @@ impl Drop for EndOnDrop {
 }
 
 impl Analysis {
-    /// Starts the thread; `report` is called on it.
+    /// Starts the thread; `report` is called on it, with the name of this analysis.
     pub(crate) fn start(
         detector: Detector,
         queue: Queue,
-        report: impl FnMut(Report) + Send + 'static,
+        mut report: impl FnMut(AnalysisId, Report) + Send + 'static,
     ) -> Result<Self, String> {
+        let id = AnalysisId::new();
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let guard = EndOnDrop(Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("sora-detect".into());
         thread
-            .spawn(move || work(&guard.0, detector, queue.interval, report))
+            .spawn(move || work(&guard.0, detector, queue.interval, |said| report(id, said)))
             .map_err(|error| format!("no thread can be started: {error}"))?;
-        Ok(Self { shared, queue })
+        Ok(Self { id, shared, queue })
+    }
+
+    pub(crate) fn id(&self) -> AnalysisId {
+        self.id
     }
 
     /// Hands a plane over, as it is at `time`, counted from the first frame.

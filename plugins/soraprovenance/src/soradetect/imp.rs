@@ -11,7 +11,7 @@ use sora_watermark::check_size;
 
 use super::report::{self, Gist};
 use super::settings::{self, Settings};
-use crate::analysis::{Analysis, Counts, Report};
+use crate::analysis::{Analysis, AnalysisId, Counts, Report};
 use crate::time::ClipTime;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -42,11 +42,9 @@ struct State {
 /// One analysis.
 struct Run {
     analysis: Analysis,
-    news: Arc<News>,
+    /// What the analysis has said and the elements downstream have not heard.
+    news: Mutex<Option<(Gist, gst::Event)>>,
 }
-
-/// What the analysis has said and the elements downstream have not heard.
-type News = Mutex<Option<(Gist, gst::Event)>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,12 +66,11 @@ impl SoraDetect {
             .downcast_ref::<gst::ClockTime>()
             .and_then(|segment| segment.to_stream_time(buffer.pts()))
             .unwrap_or_default();
-        let news = Arc::<News>::default();
-        let (element, told) = (self.obj().downgrade(), Arc::clone(&news));
+        let element = self.obj().downgrade();
         let analysis = settings.detector().and_then(|detector| {
-            Analysis::start(detector, settings.queue(), move |report| {
+            Analysis::start(detector, settings.queue(), move |id, report| {
                 if let Some(element) = element.upgrade() {
-                    element.imp().report(&report, origin, Some(&told));
+                    element.imp().report(Some(id), &report, origin);
                 }
             })
         });
@@ -81,30 +78,26 @@ impl SoraDetect {
             gst::element_imp_error!(self, gst::LibraryError::Failed, ("{text}"), ["no analysis was started"]);
             gst::FlowError::Error
         })?;
-        let run = Arc::new(Run { analysis, news });
+        let run = Arc::new(Run { analysis, news: Mutex::default() });
         lock(&self.state).run = Some(Arc::clone(&run));
         Ok(run)
     }
 
-    /// Called on the thread of the analysis, with the news of its run; without any where there was no run.
-    fn report(&self, report: &Report, origin: gst::ClockTime, news: Option<&Arc<News>>) {
+    /// Called on the thread of an analysis, or by the end of a stream that had none.
+    fn report(&self, from: Option<AnalysisId>, report: &Report, origin: gst::ClockTime) {
         let structure = report::structure(report, origin);
         {
             let mut state = lock(&self.state);
-            let current = state.run.as_ref().map(|run| &run.news);
-            let same = match (current, news) {
-                (Some(current), Some(news)) => Arc::ptr_eq(current, news),
-                (current, news) => current.is_none() && news.is_none(),
-            };
-            if !same {
+            let run = state.run.clone();
+            if run.as_ref().map(|run| run.analysis.id()) != from {
                 // It is of what came before a flush.
                 return;
             }
             state.last_verdict = Some(structure.clone());
             state.counts = report.counts;
-            if let Some(news) = news {
+            if let Some(run) = run {
                 let gist = Gist::of(&report.verdict);
-                let mut news = lock(news);
+                let mut news = lock(&run.news);
                 if *news.as_ref().map_or(&state.gist, |(gist, _)| gist) != gist {
                     *news = Some((gist, gst::event::CustomDownstreamSticky::new(structure.clone())));
                 }
@@ -135,7 +128,7 @@ impl SoraDetect {
             // Not a frame came that could be analysed.
             (None, Ok(mut detector)) => {
                 let report = Report { verdict: detector.verdict(), last: true, counts: Counts::default() };
-                self.report(&report, gst::ClockTime::ZERO, None);
+                self.report(None, &report, gst::ClockTime::ZERO);
             }
             (None, Err(error)) => gst::warning!(CAT, imp = self, "{error}"),
         }

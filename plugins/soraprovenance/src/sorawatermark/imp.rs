@@ -1,5 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gst::glib;
@@ -10,13 +9,11 @@ use gst_base::subclass::BaseTransformMode;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 use sora_gst::{FrameLayout, Provenance, provenance};
-use sora_watermark::{
-    Detector, Embedder, Fingerprinter, Key, KeyId, Mark, Options, Payload, Search, WatermarkError, check_size,
-};
+use sora_watermark::{Embedder, Fingerprinter, Key, KeyId, Payload, WatermarkError, check_size};
 
+use super::OnUnsupported;
+use super::existing::Check;
 use super::settings::{self, Settings};
-use super::{CheckExisting, OnUnsupported};
-use crate::analysis::{Analysis, Queue};
 use crate::time::ClipTime;
 use crate::{keys, planes};
 
@@ -24,25 +21,20 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("sorawatermark", gst::DebugColorFlags::empty(), Some("Invisible watermark"))
 });
 
-/// How much of the stream is searched for an existing mark.
-const CHECKED: Duration = Duration::from_secs(5);
-
 #[derive(Default)]
 pub struct SoraWatermark {
     settings: Mutex<Settings>,
     state: Mutex<State>,
-    /// Searches for an existing mark that were begun.
-    searches: AtomicU64,
 }
 
 /// What lives from READY on; reset when the element goes back to READY, but for the counts.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Between start and stop.
     running: bool,
-    key: Option<Key>,
+    pub(super) key: Option<Key>,
     /// What the caps say, where frames of them can be marked.
-    layout: Option<FrameLayout>,
+    pub(super) layout: Option<FrameLayout>,
     /// Settled at the first frame that is to be marked.
     identity: Option<Identity>,
     /// For the size that the layout has. Taken while a frame is marked.
@@ -53,7 +45,7 @@ struct State {
     frame_shown: Option<Duration>,
     /// What the marked frames look like. Taken while a frame is marked.
     fingerprinter: Option<Box<Fingerprinter>>,
-    check: Check,
+    pub(super) check: Check,
     /// Tags of the stream as they came.
     tags: Option<gst::TagList>,
     published: bool,
@@ -72,25 +64,6 @@ enum Identity {
     Failed,
 }
 
-/// Looking for an existing mark.
-#[derive(Default)]
-enum Check {
-    /// Not begun, or not wanted.
-    #[default]
-    No,
-    Running(Existing),
-    Done,
-    /// Found, and so the marking has ended.
-    Stopped,
-}
-
-/// A search for an existing mark.
-struct Existing {
-    analysis: Arc<Analysis>,
-    /// Tells it from others: what a search of the stream before finds is not said of this one.
-    number: u64,
-}
-
 #[derive(Clone, Copy, Default)]
 struct Stats {
     marked: u64,
@@ -98,15 +71,15 @@ struct Stats {
 }
 
 impl SoraWatermark {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn warn(&self, text: &str) {
+    pub(super) fn warn(&self, text: &str) {
         gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
     }
 
@@ -214,118 +187,6 @@ impl SoraWatermark {
         let rate = state.layout.as_ref().map_or(gst::Fraction::new(0, 1), |layout| layout.info().fps());
         (state.frame_time, state.frame_shown) = state.time.of_buffer(&segment, buffer, rate);
         state.frame_time
-    }
-
-    /// Hands the frame to the search for an existing mark, as long as that lasts.
-    fn check_existing(&self, buffer: &gst::BufferRef, time: Duration) {
-        let wanted = self.settings().check_existing;
-        if wanted == CheckExisting::Off {
-            return;
-        }
-        let (layout, key, begun) = {
-            let state = self.state();
-            let begun = match &state.check {
-                Check::No => None,
-                Check::Running(existing) => Some(Arc::clone(&existing.analysis)),
-                Check::Done | Check::Stopped => return,
-            };
-            let (Some(layout), Some(key)) = (state.layout.clone(), state.key.clone()) else { return };
-            (layout, key, begun)
-        };
-        // With no lock held: a file waits here, for a search that takes the lock to say what it found.
-        let analysis = match begun {
-            Some(analysis) => analysis,
-            None => {
-                let number = self.searches.fetch_add(1, Ordering::Relaxed);
-                match self.start_check(key, number) {
-                    Ok(analysis) => {
-                        let analysis = Arc::new(analysis);
-                        let existing = Existing { analysis: Arc::clone(&analysis), number };
-                        self.state().check = Check::Running(existing);
-                        analysis
-                    }
-                    Err(error) => {
-                        self.warn(&format!("An existing mark cannot be looked for: {error}"));
-                        self.state().check = Check::Done;
-                        return;
-                    }
-                }
-            }
-        };
-        if time >= CHECKED {
-            analysis.finish(false);
-        } else if let Ok(plane) = layout.map_readable(buffer) {
-            analysis.offer(&layout, plane.data(), plane.stride, time);
-        }
-    }
-
-    fn start_check(&self, key: Key, number: u64) -> Result<Analysis, String> {
-        let mut options = Options::default();
-        options.search = Search::Scaled;
-        let detector = Detector::new(vec![key], options).map_err(|error| error.to_string())?;
-        // A live stream is not held up. A file is: it comes faster than it can be searched.
-        let mut latency = gst::query::Latency::new();
-        let live = self.obj().sink_pad().peer_query(&mut latency) && latency.result().0;
-        let queue = Queue { capacity: 8, drop: live, interval: Duration::from_secs(1) };
-        let element = self.obj().downgrade();
-        Analysis::start(detector, queue, move |report| {
-            let Some(element) = element.upgrade() else { return };
-            match report.verdict.marks.first() {
-                Some(mark) => element.imp().found_existing(mark, number),
-                None if report.last => {
-                    element.imp().end_check(Check::Done, number);
-                }
-                None => {}
-            }
-        })
-    }
-
-    /// Called by the search of this number.
-    fn found_existing(&self, mark: &Mark, number: u64) {
-        let stop = self.settings().check_existing == CheckExisting::Stop;
-        if !self.end_check(if stop { Check::Stopped } else { Check::Done }, number) {
-            return;
-        }
-        let then = if stop { "it is marked no further" } else { "it is marked again, and carries two ids" };
-        let text = format!(
-            "The stream carries a mark under the key {} already, with the id {}: {then}.",
-            mark.key, mark.payload
-        );
-        let details = gst::Structure::builder("sora-watermark-existing")
-            .field("id", mark.payload.to_string())
-            .field("key-id", mark.key.to_string())
-            .field("log10-p", mark.log10_p);
-        let message =
-            gst::message::Warning::builder(gst::StreamError::Failed, &text).details(details.build());
-        // Without a bus there is nobody to tell.
-        let _ = self.obj().post_message(message.src(&*self.obj()).build());
-    }
-
-    /// The search of this number is over; `false` when it was before, or is no longer of this stream.
-    fn end_check(&self, how: Check, number: u64) -> bool {
-        let mut state = self.state();
-        if !matches!(&state.check, Check::Running(existing) if existing.number == number) {
-            return false;
-        }
-        let before = std::mem::replace(&mut state.check, how);
-        drop(state);
-        drop(before);
-        true
-    }
-
-    /// The search that runs.
-    fn search(&self) -> Option<Arc<Analysis>> {
-        match &self.state().check {
-            Check::Running(existing) => Some(Arc::clone(&existing.analysis)),
-            _ => None,
-        }
-    }
-
-    /// Wakes whoever waits for the search, which says nothing more.
-    fn cancel_search(&self) {
-        if let Some(analysis) = self.search() {
-            analysis.cancel();
-        }
     }
 
     /// An embedder for the frames that come, made when there is none for their size.
@@ -513,21 +374,14 @@ impl BaseTransformImpl for SoraWatermark {
             // Before the flush asks for the thread of the stream.
             gst::EventView::FlushStart(_) => self.cancel_search(),
             gst::EventView::FlushStop(_) => {
-                let mut state = self.state();
-                (state.time, state.fingerprinter) = (ClipTime::default(), None);
-                if matches!(state.check, Check::Running(_)) {
-                    // It was called off: what comes now is searched from its beginning.
-                    let before = std::mem::take(&mut state.check);
-                    drop(state);
-                    drop(before);
+                {
+                    let mut state = self.state();
+                    (state.time, state.fingerprinter) = (ClipTime::default(), None);
                 }
+                self.forget_search();
             }
-            // A clip shorter than what is searched: the answer comes before its end goes on.
-            gst::EventView::Eos(_) => {
-                if let Some(analysis) = self.search() {
-                    analysis.finish(true);
-                }
-            }
+            // The answer comes before the end of the stream goes on.
+            gst::EventView::Eos(_) => self.finish_search(),
             gst::EventView::Tag(tag) if tag.tag().scope() == gst::TagScope::Stream => {
                 let tags = tag.tag_owned();
                 self.state().tags = Some(tags.clone());

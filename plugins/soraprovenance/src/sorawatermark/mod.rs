@@ -27,6 +27,7 @@
 //! since a live frame cannot wait for the answer (what is not live waits until the search has taken it, not for its answer):
 //! with `off`, and until an answer is there, the stream is marked again, and a detector will report two ids.
 
+mod existing;
 mod imp;
 mod settings;
 
