@@ -16,7 +16,7 @@ use crate::data::{self, DomainChoice, NATIVE_SIZES, Purpose};
 use crate::parameters::Parameters;
 use crate::run::{Compute, Dtype, Run};
 use crate::video::{clip_to_tensor, to_tensor};
-use crate::{origin, pairs, presets, progress};
+use crate::{json, origin, pairs, presets, progress};
 
 /// Options of `sora-train latents`.
 #[derive(clap::Args)]
@@ -238,10 +238,7 @@ impl Dataset {
             let mut tensors: BTreeMap<String, Tensor> = tensors.into_iter().collect();
             let latents =
                 tensors.remove("latents").with_context(|| format!("{} has no latents", path.display()))?;
-            let json = path.with_extension("json");
-            let text = fs::read_to_string(&json).with_context(|| format!("{}", json.display()))?;
-            let list: Vec<Captions> =
-                serde_json::from_str(&text).with_context(|| format!("{}", json.display()))?;
+            let list: Vec<Captions> = json::read(&path.with_extension("json"))?;
             let (clips, sources, captions, scenes) = shards.entry(latents.size()[1..].to_vec()).or_default();
             clips.push(latents);
             sources.extend(tensors.remove("sources"));

@@ -13,6 +13,7 @@ mod evaluate;
 mod export;
 mod figure;
 mod import;
+mod json;
 mod judge;
 mod latents;
 mod optimizer;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sora_model::config::{TextEncoderConfig, TransformerConfig, VaeConfig};
 
-use crate::checkpoint::write_whole;
+use crate::json;
 
 /// Which VAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -130,12 +130,10 @@ pub(crate) fn settle_in<T: Serialize + DeserializeOwned + PartialEq>(
     fresh: T,
 ) -> anyhow::Result<Result<T, String>> {
     if !path.exists() {
-        let json = serde_json::to_string_pretty(&fresh)? + "\n";
-        write_whole(path, |p| Ok(fs::write(p, json)?))?;
+        json::write(path, &fresh)?;
         return Ok(Ok(fresh));
     }
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let held: T = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let held: T = json::read(path)?;
     if held == fresh {
         return Ok(Ok(held));
     }

@@ -26,7 +26,7 @@ use crate::parameters::{Entry, Parameters, initial_value};
 use crate::run::Run;
 use crate::seeds::Seeds;
 use crate::tokenizer::vocabulary_size;
-use crate::{checkpoint, presets, progress};
+use crate::{checkpoint, json, presets, progress};
 
 /// Options of `sora-train enhancer`.
 #[derive(clap::Args)]
@@ -167,8 +167,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for figures in &figures {
         println!("{figures}");
     }
-    let report = serde_json::to_string_pretty(&figures)? + "\n";
-    write_whole(&run.file("evaluation.json"), |path| Ok(fs::write(path, report)?))?;
+    json::write(&run.file("evaluation.json"), &figures)?;
     println!("{}", show(&writer, &tokenizer)?);
     println!("{} written", out.display());
     Ok(())
@@ -218,8 +217,7 @@ fn export(out: &Path, parameters: &Parameters, configs: &Configs) -> anyhow::Res
         .map(|(name, tensor)| (name.to_owned(), tensor.detach().to_kind(Kind::BFloat16).contiguous()))
         .collect();
     write_whole(&out.join("model.safetensors"), |path| Ok(Tensor::write_safetensors(&tensors, path)?))?;
-    let lexicon = serde_json::to_string_pretty(&lexicon::lexicon())? + "\n";
-    write_whole(&out.join("lexicon.json"), |path| Ok(fs::write(path, lexicon)?))?;
+    json::write(&out.join("lexicon.json"), &lexicon::lexicon())?;
     let mut config = serde_json::to_value(&configs.encoder)?;
     let decoder = serde_json::to_value(&configs.decoder)?;
     if let (Some(config), Some(decoder)) = (config.as_object_mut(), decoder.as_object()) {
@@ -233,8 +231,7 @@ fn export(out: &Path, parameters: &Parameters, configs: &Configs) -> anyhow::Res
             config.insert(key.into(), value);
         }
     }
-    let text = serde_json::to_string_pretty(&config)? + "\n";
-    write_whole(&out.join("config.json"), |path| Ok(fs::write(path, text)?))?;
+    json::write(&out.join("config.json"), &config)?;
     PromptEnhancerDir::open_folder(out)?;
     Ok(())
 }

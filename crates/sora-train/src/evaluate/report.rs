@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::write_whole;
+use crate::json;
 
 /// A report that grows, measure by measure.
 pub(crate) struct Report {
@@ -86,8 +87,7 @@ impl Report {
     /// Writes `report.md` and `report.json` as far as they are.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         write_whole(&self.file("report.md"), |p| Ok(fs::write(p, &self.text)?))?;
-        let json = serde_json::to_string_pretty(&self.figures)? + "\n";
-        write_whole(&self.file("report.json"), |p| Ok(fs::write(p, json)?))
+        json::write(&self.file("report.json"), &self.figures)
     }
 }
 

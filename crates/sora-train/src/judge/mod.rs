@@ -28,7 +28,7 @@ use crate::probe::questions::Question;
 use crate::probe::{MARKED_WEIGHT, learn};
 use crate::run::{Compute, Run};
 use crate::seeds::Seeds;
-use crate::{checkpoint, presets, progress};
+use crate::{checkpoint, json, presets, progress};
 
 /// Options of `sora-train judge`.
 #[derive(clap::Args)]
@@ -173,7 +173,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             bar.suspend(|| eprintln!("step {}: unseen clips: {}", step + 1, accuracy.line()));
             let rows = Question::ALL.iter().zip(accuracy.tallies).zip(commonest(&unseen));
             let known = rows.map(|((q, tally), commonest)| (q.name().to_owned(), Known { tally, commonest }));
-            let json = serde_json::to_string_pretty(&known.collect::<Knowledge>())? + "\n";
             let card = file::Card {
                 config: config.probe.clone(),
                 domain: args.domain.name(),
@@ -183,7 +182,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 reconstructions: Default::default(),
             };
             file::write(&args.run, &parameters, &average, &card)?;
-            checkpoint::write_whole(&run.file(KNOWLEDGE), |p| Ok(std::fs::write(p, json)?))?;
+            json::write(&run.file(KNOWLEDGE), &known.collect::<Knowledge>())?;
             // Last: a run that is killed before takes the steps again, and writes again what belongs to them.
             checkpoint::save(&run.checkpoint(), &parameters, &adam)?;
         }
@@ -268,8 +267,7 @@ impl Judge {
         );
         let (probe, _) = file::open(dir, device)?;
         let path = dir.join(KNOWLEDGE);
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let known: Knowledge = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let known: Knowledge = json::read(&path)?;
         let is_trusted = |q: &Question| known.get(q.name()).is_some_and(|known| known.is_trusted());
         let trusted: Vec<Question> = Question::ALL.into_iter().filter(is_trusted).collect();
         anyhow::ensure!(

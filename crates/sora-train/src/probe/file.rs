@@ -17,6 +17,7 @@ use tch::{Device, Kind, Tensor};
 use super::accuracy::Tally;
 use super::network::{Probe, ProbeConfig};
 use crate::checkpoint::write_whole;
+use crate::json;
 use crate::latents;
 use crate::parameters::Parameters;
 
@@ -55,8 +56,7 @@ pub(crate) fn write(dir: &Path, parameters: &Parameters, values: &Tensor, card: 
         .collect();
     let named: Vec<(&str, &Tensor)> = halves.iter().map(|(name, value)| (*name, value)).collect();
     write_whole(&dir.join(WEIGHTS), |p| Ok(Tensor::write_safetensors(&named, p)?))?;
-    let json = serde_json::to_string_pretty(card)? + "\n";
-    write_whole(&dir.join(CARD), |p| Ok(fs::write(p, json)?))
+    json::write(&dir.join(CARD), card)
 }
 
 /// Reads a probe from a run folder or a copy of these two files.

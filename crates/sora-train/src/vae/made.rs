@@ -42,6 +42,7 @@ const FRAMES: usize = 17;
 /// The least and the most that is made anew, as the property `strength` of `soratransform`: of more, the scene would not be
 /// the same any more, and the decoder would learn to blur and to pale what could be either.
 const STRENGTH: (f64, f64) = (0.1, 0.3);
+
 /// What decides what a model makes, `made.json` beside it.
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Origin {
@@ -68,7 +69,8 @@ impl Made {
     /// What the run folder has, or what the model makes now; `None` where none is asked for.
     ///
     /// # Errors
-    /// If the file has another number of videos than asked for, or the model does not stream.
+    /// If the file has another number of videos than asked for, or of another model, seed or domain; or if the model does not
+    /// stream.
     pub(super) fn open(
         args: &Args,
         file: &Path,
